@@ -1,0 +1,1 @@
+"""Diagnosis: evidence in, decisions out. Pure functions that are told the time."""

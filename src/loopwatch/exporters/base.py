@@ -1,0 +1,48 @@
+"""The interface of an exporter: snapshots and finished records go out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loopwatch.config import Config
+    from loopwatch.model import Snapshot, Stall
+
+__all__ = ["Exporter", "Source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What an exporter may read: the settings, and what is true now (any thread)."""
+
+    config: Config
+    snapshot: Callable[[], Snapshot]
+
+
+class Exporter:
+    """Base of all exporters; override what you need.
+
+    `start` and `stop` run on the thread that starts and stops the agent, `export` on the delivery
+    thread, one record at a time. What `export` raises is counted and logged once.
+    """
+
+    name = "exporter"
+
+    def start(self, source: Source) -> None:
+        """Get ready. Raise `LoopwatchError` if the settings cannot work."""
+
+    def export(self, stall: Stall) -> None:
+        """Take one record: `phase` ongoing while the stall lasts, then final, same `id`."""
+
+    def stop(self) -> None:
+        """Let go of everything. Idempotent."""
+
+    def forget(self) -> None:
+        """Become silent in a forked child, without taking a lock."""
+
+    def explain(self, error: Exception) -> str:
+        """Return what to tell of a failure; by default its type, as messages may carry values."""
+        return type(error).__name__

@@ -1,0 +1,159 @@
+"""Prometheus: the catalogue as a collector that reads snapshots at scrape time.
+
+One collector per registry serves all agents that export to it, because a metric name may be
+registered once. It leaves the registry with the last agent.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+from loopwatch.catalogue import METRICS, Kind, Metric
+from loopwatch.exporters.base import Exporter, Source
+
+if TYPE_CHECKING:
+    from loopwatch.model import LagHistogram, Snapshot
+
+__all__ = ["LoopwatchCollector", "PrometheusExporter", "render", "render_alone"]
+
+Read = Callable[[], "Snapshot"]
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+
+
+class LoopwatchCollector(Collector):
+    """All metrics of the catalogue for a set of loops."""
+
+    def __init__(self) -> None:
+        self._reads: tuple[Read, ...] = ()
+
+    def add(self, read: Read) -> None:
+        """Serve one more loop."""
+        self._reads = (*self._reads, read)
+
+    def remove(self, read: Read) -> bool:
+        """Serve one loop less; return whether any is left."""
+        self._reads = tuple(other for other in self._reads if other != read)
+        return bool(self._reads)
+
+    def clear(self) -> None:
+        """Serve nothing; for a forked child, which must not tell its parent's numbers."""
+        self._reads = ()
+
+    def describe(self) -> Iterable[Family]:
+        """Yield the families without samples, so that registering twice fails at once."""
+        for metric in METRICS:
+            yield _family(metric)
+
+    def collect(self) -> Iterator[Family]:
+        """Yield every family with the samples of all loops as of now."""
+        snapshots = [read() for read in self._reads]
+        if not snapshots:
+            return
+        for metric in METRICS:
+            family = _family(metric)
+            for snapshot in snapshots:
+                if isinstance(family, HistogramMetricFamily):
+                    buckets, sum_s = _cumulative(snapshot.lag)
+                    family.add_metric([snapshot.loop], buckets, sum_s)
+                    continue
+                for labels, value in metric.read(snapshot):
+                    family.add_metric([snapshot.loop, *labels], value)
+            yield family
+
+
+class PrometheusExporter(Exporter):
+    """Puts the metrics into `registry`, by default the process's own."""
+
+    name = "prometheus"
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.registry = registry
+        self._read: Read | None = None
+
+    def start(self, source: Source) -> None:
+        """Register; a name that is already taken in the registry raises `ValueError`."""
+        self._read = source.snapshot
+        _join(self.registry, source.snapshot)
+
+    def stop(self) -> None:
+        """Leave the registry."""
+        read, self._read = self._read, None
+        if read is not None:
+            _leave(self.registry, read)
+
+    def forget(self) -> None:
+        """Tell nothing of the parent in a forked child."""
+        collector = _COLLECTORS.get(self.registry)
+        if collector is not None:
+            collector.clear()
+
+
+def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+    """Return the exposition of a registry and its content type, as the reader asked for it."""
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+def render_alone(read: Read, accept: str) -> tuple[bytes, str]:
+    """Return the exposition of one loop, for an agent that exports to no registry."""
+    registry = CollectorRegistry()
+    collector = LoopwatchCollector()
+    collector.add(read)
+    registry.register(collector)
+    return render(registry, accept)
+
+
+# Which collector serves which registry: the registry itself offers no way to ask. Empty whenever
+# no agent runs; the lock is only taken when an agent starts or stops.
+_COLLECTORS: Final[weakref.WeakKeyDictionary[CollectorRegistry, LoopwatchCollector]] = (
+    weakref.WeakKeyDictionary()
+)
+_LOCK: Final = threading.Lock()
+
+
+def _join(registry: CollectorRegistry, read: Read) -> None:
+    with _LOCK:
+        collector = _COLLECTORS.get(registry)
+        if collector is None:
+            collector = LoopwatchCollector()
+            registry.register(collector)
+            _COLLECTORS[registry] = collector
+        collector.add(read)
+
+
+def _leave(registry: CollectorRegistry, read: Read) -> None:
+    with _LOCK:
+        collector = _COLLECTORS.get(registry)
+        if collector is not None and not collector.remove(read):
+            del _COLLECTORS[registry]
+            registry.unregister(collector)
+
+
+def _family(metric: Metric) -> Family:
+    labels = ["loop", *metric.labels]
+    if metric.kind is Kind.COUNTER:
+        return CounterMetricFamily(metric.name, metric.help, labels=labels)
+    if metric.kind is Kind.HISTOGRAM:
+        return HistogramMetricFamily(metric.name, metric.help, labels=labels)
+    return GaugeMetricFamily(metric.name, metric.help, labels=labels)
+
+
+def _cumulative(lag: LagHistogram) -> tuple[list[tuple[str, float]], float]:
+    total = 0
+    buckets: list[tuple[str, float]] = []
+    for bound, count in zip((*lag.bounds, "+Inf"), lag.counts, strict=True):
+        total += count
+        buckets.append((str(bound), total))
+    return buckets, lag.sum_s

@@ -1,0 +1,225 @@
+"""The ledger of one loop: plain numbers, written by the watchdog, read by everybody.
+
+There is one writer, and every field is a number or an immutable object, so readers take no lock:
+a snapshot may be one watchdog look old, never torn within a field.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from loopwatch.catalogue import LAG_BOUNDS_S
+from loopwatch.clock import NS_PER_S, monotonic_ns, ns_to_s, unix_s
+from loopwatch.lag import LagRecorder
+from loopwatch.model import Cause, Executor, Snapshot, Stall, Thresholds
+
+if TYPE_CHECKING:
+    from loopwatch.config import Config
+
+__all__ = ["COMPONENTS", "DROP_REASONS", "Active", "Identity", "Ledger"]
+
+# Closed, so that each child of the labelled counters exists at 0 from the start.
+COMPONENTS: Final = ("exporter", "http", "on_stall", "probe", "sensor", "watchdog")
+DROP_REASONS: Final = ("export_failed", "queue_full", "shutdown")
+
+_RATE_WINDOW_NS: Final = 10 * NS_PER_S
+_RATE_SLOT_NS: Final = NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What does not change while an agent lives."""
+
+    loop: str
+    loop_impl: str
+    pid: int
+    thread: str
+    sensor: str
+    version: str
+    python: str
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The stall in progress: since when, and under which cause it counts."""
+
+    since_ns: int
+    cause: Cause
+    record: Stall | None
+
+
+class Ledger:
+    """Totals since the start, and what is true now."""
+
+    def __init__(self, identity: Identity, config: Config, now_ns: int) -> None:
+        self.identity = identity
+        self.thresholds = Thresholds(
+            config.stall_threshold_s,
+            config.hang_threshold_s,
+            config.tasks_threshold,
+            config.cpu_ratio_threshold,
+        )
+        self.lag = LagRecorder(LAG_BOUNDS_S, now_ns)
+        self.stalls: deque[Stall] = deque(maxlen=config.history)
+        self.heartbeat_ns = now_ns
+        self.tasks = 0
+        self.tasks_exact = True
+        self.executors: tuple[Executor, ...] = ()
+        self.gc_pause_ns = 0
+        self.iterations: int | None = None
+        self.idle_ns: int | None = None
+        self.cpu_ns: int | None = None
+        self.active: Active | None = None
+        self._last_stall_ns: int | None = None
+        self._stall_counts = dict.fromkeys(Cause, 0)
+        self._stall_ns = dict.fromkeys(Cause, 0)
+        self._wall_ns = 0
+        self._wall_at_ns = now_ns
+        self._rates: deque[tuple[int, int | None, int | None]] = deque(maxlen=12)
+        # These are written by several of our own threads, never by the loop's.
+        self._lock = threading.Lock()
+        self._dropped = Counter(dict.fromkeys(DROP_REASONS, 0))
+        self._errors = Counter(dict.fromkeys(COMPONENTS, 0))
+        self._self_cpu_ns: Counter[str] = Counter()
+
+    # The watchdog writes.
+
+    def looked(self, now_ns: int, *, running: bool) -> None:
+        """Note one look of the watchdog; time counts as loop time only while the loop runs."""
+        if running:
+            self._wall_ns += now_ns - self._wall_at_ns
+        self._wall_at_ns = now_ns
+        self.heartbeat_ns = now_ns
+        if not self._rates or now_ns - self._rates[-1][0] >= _RATE_SLOT_NS:
+            self._rates.append((now_ns, self._busy_ns(), self.cpu_ns))
+
+    def opened(self, since_ns: int, record: Stall) -> None:
+        """Count a stall that has crossed the threshold and goes on."""
+        self._count(since_ns, record.cause)
+        self.active = Active(since_ns, record.cause, record)
+        self.stalls.append(record)
+
+    def closed(self, since_ns: int, end_ns: int, record: Stall) -> None:
+        """Add a stall that is over to the totals; one that was never opened is counted here."""
+        active, self.active = self.active, None
+        cause = active.cause if active is not None else record.cause
+        if active is None:
+            self._count(since_ns, cause)
+        self._stall_ns[cause] += end_ns - since_ns
+        self.lag.stretch(end_ns - since_ns, end_ns)
+        if self.stalls and self.stalls[-1].id == record.id:
+            self.stalls[-1] = record
+        else:
+            self.stalls.append(record)
+
+    def _count(self, since_ns: int, cause: Cause) -> None:
+        self._stall_counts[cause] += 1
+        self._last_stall_ns = since_ns
+
+    # Any of our threads writes.
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count records that did not reach an exporter; `reason` is one of `DROP_REASONS`."""
+        with self._lock:
+            self._dropped[reason] += count
+
+    def error(self, component: str) -> int:
+        """Count a failure of ours; return how many of this component there were before."""
+        with self._lock:
+            self._errors[component] += 1
+            return self._errors[component] - 1
+
+    def spent(self, thread: str, cpu_ns: int) -> None:
+        """Set the CPU time that one of our threads has used so far."""
+        with self._lock:
+            self._self_cpu_ns[thread] = cpu_ns
+
+    def add_spent(self, thread: str, cpu_ns: int) -> None:
+        """Add CPU time of a thread that ends."""
+        with self._lock:
+            self._self_cpu_ns[thread] += cpu_ns
+
+    # Anybody reads.
+
+    def active_ns(self, now_ns: int) -> int:
+        """Return the age of the stall in progress, else 0."""
+        active = self.active
+        return max(0, now_ns - active.since_ns) if active is not None else 0
+
+    def snapshot(self) -> Snapshot:
+        """Return what is true now. Any thread, no lock held for longer than a copy."""
+        now_ns = monotonic_ns()
+        active = self.active
+        active_ns = max(0, now_ns - active.since_ns) if active is not None else 0
+        stall_ns = dict(self._stall_ns)
+        if active is not None:
+            stall_ns[active.cause] += active_ns
+        p50_s, p99_s = self.lag.quantiles_s(now_ns, 0.5, 0.99)
+        utilization, cpu_ratio = self._ratios()
+        busy_ns = self._busy_ns()
+        last_ns = self._last_stall_ns
+        with self._lock:
+            dropped = dict(self._dropped)
+            errors = dict(self._errors)
+            self_cpu_ns = sum(self._self_cpu_ns.values())
+        who = self.identity
+        return Snapshot(
+            at_s=unix_s(now_ns),
+            loop=who.loop,
+            loop_impl=who.loop_impl,
+            pid=who.pid,
+            thread=who.thread,
+            sensor=who.sensor,
+            version=who.version,
+            python=who.python,
+            lag_last_s=ns_to_s(max(self.lag.last_ns, active_ns) if active else self.lag.last_ns),
+            lag_p50_s=p50_s,
+            lag_p99_s=p99_s,
+            lag_max_s=ns_to_s(max(self.lag.max_ns(now_ns), active_ns)),
+            lag=self.lag.histogram(),
+            tasks=self.tasks,
+            tasks_exact=self.tasks_exact,
+            utilization=utilization,
+            cpu_ratio=cpu_ratio,
+            active_stall=active.record if active else None,
+            active_s=ns_to_s(active_ns),
+            stalls_total=dict(self._stall_counts),
+            stall_s_total={cause: ns_to_s(ns) for cause, ns in stall_ns.items()},
+            last_stall_at_s=0.0 if last_ns is None else unix_s(last_ns),
+            iterations_total=self.iterations,
+            busy_s_total=None if busy_ns is None else ns_to_s(busy_ns),
+            idle_s_total=None if self.idle_ns is None else ns_to_s(self.idle_ns),
+            cpu_s_total=None if self.cpu_ns is None else ns_to_s(self.cpu_ns),
+            gc_pause_s_total=ns_to_s(self.gc_pause_ns),
+            executors=self.executors,
+            heartbeat_at_s=unix_s(self.heartbeat_ns),
+            self_cpu_s_total=ns_to_s(self_cpu_ns),
+            dropped_total=dropped,
+            errors_total=errors,
+            thresholds=self.thresholds,
+        )
+
+    def _busy_ns(self) -> int | None:
+        return None if self.idle_ns is None else max(0, self._wall_ns - self.idle_ns)
+
+    def _ratios(self) -> tuple[float | None, float | None]:
+        """Return utilization and CPU-to-wall of the last ten seconds."""
+        rates = [*self._rates]
+        now_ns = self._wall_at_ns
+        oldest = next((rate for rate in rates if rate[0] >= now_ns - _RATE_WINDOW_NS), None)
+        if oldest is None or now_ns <= oldest[0]:
+            return None, None
+        wall_ns = now_ns - oldest[0]
+        return (
+            _ratio(self._busy_ns(), oldest[1], wall_ns),
+            _ratio(self.cpu_ns, oldest[2], wall_ns),
+        )
+
+
+def _ratio(now_ns: int | None, then_ns: int | None, wall_ns: int) -> float | None:
+    if now_ns is None or then_ns is None:
+        return None
+    return min(1.0, max(0.0, (now_ns - then_ns) / wall_ns))

@@ -1,0 +1,1 @@
+"""Probes: read the state of the process. Facts only, no opinions."""

@@ -1,0 +1,107 @@
+"""The sidecar: a timer on the loop whose beats measure how late the loop runs what is due.
+
+It is a plain timer, not a task: it survives an application that cancels all tasks and never
+counts as one. On the loop it stores two numbers a beat; the watchdog reads them.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from loopwatch.clock import NS_PER_S, monotonic_ns
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, TimerHandle
+    from types import FrameType
+
+__all__ = ["Beat", "Sidecar"]
+
+_KEPT_BEATS: Final = 256
+
+
+class Beat(NamedTuple):
+    """One tick: which it was, when it was due and when it ran."""
+
+    number: int
+    due_ns: int
+    ran_ns: int
+
+
+class Sidecar:
+    """Beats every `interval_ns` on the loop, from `start` to `stop`."""
+
+    def __init__(self, loop: AbstractEventLoop, interval_ns: int) -> None:
+        self._loop = loop
+        self._interval_s = interval_ns / NS_PER_S
+        self._interval_ns = interval_ns
+        self._beats: deque[Beat] = deque(maxlen=_KEPT_BEATS)
+        self._handle: TimerHandle | None = None
+        self._stopped = False
+        # An empty context: the timer must not keep the installer's context variables alive.
+        self._context = contextvars.Context()
+        self.number = 0
+        self.due_ns = 0
+        # Frames of the thread above the loop's callbacks (those that run the loop itself).
+        self.base_depth = 0
+
+    def start(self) -> None:
+        """Schedule the first beat. Runs on the loop thread."""
+        self.base_depth = _depth_above_coroutines()
+        self._schedule()
+
+    def drain(self) -> list[Beat]:
+        """Return the beats since the last call, oldest first. Watchdog thread."""
+        beats = []
+        while self._beats:
+            beats.append(self._beats.popleft())
+        return beats
+
+    def stop(self) -> None:
+        """Stop beating. Any thread; a timer handle may only be cancelled on its loop's thread."""
+        self._stopped = True
+        handle, self._handle = self._handle, None
+        if handle is None or self._loop.is_closed():
+            return
+        try:
+            self._loop.call_soon_threadsafe(handle.cancel, context=self._context)
+        except RuntimeError:
+            pass  # the loop was closed in between: the timer is gone with it
+
+    def _schedule(self) -> None:
+        self.due_ns = monotonic_ns() + self._interval_ns
+        self._handle = self._loop.call_later(self._interval_s, self._beat, context=self._context)
+
+    def _beat(self) -> None:
+        ran_ns = monotonic_ns()
+        if self._stopped:
+            return
+        self._beats.append(Beat(self.number, self.due_ns, ran_ns))
+        self.number += 1
+        self.base_depth = _depth(sys._getframe().f_back)  # noqa: SLF001 - these run the loop
+        try:
+            self._schedule()
+        except RuntimeError:
+            self._handle = None  # the loop is being closed: no further beat
+
+
+def _depth(frame: FrameType | None) -> int:
+    depth = 0
+    while frame is not None:
+        depth += 1
+        frame = frame.f_back
+    return depth
+
+
+def _depth_above_coroutines() -> int:
+    """Return how many frames lie above the outermost coroutine: a guess until the first beat."""
+    depth = 0
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - the way up from here
+    while frame is not None:
+        if frame.f_code.co_flags & inspect.CO_COROUTINE:
+            depth = _depth(frame.f_back)
+        frame = frame.f_back
+    return depth

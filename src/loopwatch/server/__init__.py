@@ -1,0 +1,1 @@
+"""The HTTP thread server: answers while the loop is blocked."""

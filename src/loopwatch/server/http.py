@@ -1,0 +1,253 @@
+"""`/metrics`, `/livez` and `/api` on a thread of their own: they answer while the loop is blocked.
+
+Read-only, GET and HEAD. On a loopback address a request must also *name* a loopback host, which
+keeps web pages away that reach us by DNS rebinding.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+import socketserver
+import threading
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loopwatch.model import Snapshot, Stall
+
+__all__ = ["HttpServer", "View"]
+
+_READ_TIMEOUT_S: Final = 5.0
+_MAX_CONNECTIONS: Final = 16
+_STOP_S: Final = 0.3
+_JSON: Final = "application/json; charset=utf-8"
+_TEXT: Final = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the server may read of one loop."""
+
+    snapshot: Callable[[], Snapshot]
+    stalls: Callable[[], tuple[Stall, ...]]
+    metrics: Callable[[str], tuple[bytes, str]]
+    spent: Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+class HttpServer:
+    """Serves all loops of this process that ask for the same address."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Bind; raises `OSError` if the address cannot be had."""
+        self.host = host
+        self.asked_port = port
+        self._views: tuple[View, ...] = ()
+        self._server = _Server((host, port), self._answer, self._spent, loopback=_is_loopback(host))
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="loopwatch-http", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def add(self, view: View) -> None:
+        """Serve one more loop."""
+        self._views = (*self._views, view)
+
+    def remove(self, view: View) -> None:
+        """Serve one loop less; with the last one the server stops."""
+        self._views = tuple(other for other in self._views if other is not view)
+        if not self._views:
+            self._stop()
+
+    def forget(self) -> None:
+        """Close the inherited socket in a forked child; the parent's goes on."""
+        self._views = ()
+        self._server.socket.close()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._server.handle_request()
+
+    def _stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        try:
+            # Wakes the thread from its wait; it then sees the flag.
+            socket.create_connection(self._server.wake_address(), timeout=_STOP_S).close()
+        except OSError:
+            pass  # nobody listens any more: the thread has ended
+        self._thread.join(_STOP_S)
+        self._server.server_close()
+
+    def _answer(self, path: str, accept: str) -> _Answer:
+        views = self._views
+        if path == "/metrics":
+            body, content_type = views[0].metrics(accept) if views else (b"", _TEXT)
+            return _Answer(HTTPStatus.OK, content_type, body)
+        if path == "/livez":
+            return _livez([view.snapshot() for view in views])
+        if path == "/api/snapshot":
+            return _json({"loops": [view.snapshot().to_dict() for view in views]})
+        if path == "/api/stalls":
+            stalls = [stall for view in views for stall in view.stalls()]
+            stalls.sort(key=lambda stall: stall.started_at_s)
+            return _json({"stalls": [stall.to_dict() for stall in stalls]})
+        known = "/metrics /livez /api/snapshot /api/stalls"
+        return _Answer(HTTPStatus.NOT_FOUND, _TEXT, f"not found; there is {known}\n".encode())
+
+    def _spent(self, cpu_ns: int) -> None:
+        for view in self._views[:1]:
+            view.spent(cpu_ns)
+
+
+def _livez(snapshots: list[Snapshot]) -> _Answer:
+    stuck = [s for s in snapshots if s.active_s >= s.thresholds.hang_s]
+    if not stuck:
+        return _Answer(HTTPStatus.OK, _TEXT, b"ok\n")
+    text = "".join(f"loop {s.loop} stuck for {s.active_s:.1f} s\n" for s in stuck)
+    return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, text.encode())
+
+
+def _json(data: dict[str, Any]) -> _Answer:
+    return _Answer(HTTPStatus.OK, _JSON, json.dumps(data).encode())
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    timeout = None  # handle_request waits without polling
+    request_queue_size = 64
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        answer: Callable[[str, str], _Answer],
+        spent: Callable[[int], None],
+        *,
+        loopback: bool,
+    ) -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        self.answer = answer
+        self.spent = spent
+        self.loopback = loopback
+        self._places = threading.BoundedSemaphore(_MAX_CONNECTIONS)
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        # HTTPServer's own looks the host name up in DNS, on the thread that installs us.
+        socketserver.TCPServer.server_bind(self)
+
+    def wake_address(self) -> tuple[str, int]:
+        host, port = self.server_address[:2]
+        name = host.decode() if isinstance(host, (bytes, bytearray)) else str(host)
+        return ({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name), int(port))  # noqa: S104
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        # A crowd of slow readers costs at most this many threads; the next one is turned away.
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Readers that go away in mid-answer are no event; the default prints a traceback."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = _READ_TIMEOUT_S
+    server_version = "loopwatch"
+    sys_version = ""
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answer with a body."""
+        began_ns = time.thread_time_ns()
+        self._respond(with_body=True)
+        self.server.spent(time.thread_time_ns() - began_ns)
+
+    def do_HEAD(self) -> None:
+        """Answer with the headers alone."""
+        self._respond(with_body=False)
+
+    def _respond(self, *, with_body: bool) -> None:
+        if self.server.loopback and not _names_loopback(self.headers.get("Host", "")):
+            text = b"this address answers to localhost only; set http_host to serve other names\n"
+            answer = _Answer(HTTPStatus.FORBIDDEN, _TEXT, text)
+        else:
+            path = self.path.split("?", 1)[0]
+            answer = self.server.answer(path, self.headers.get("Accept", ""))
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        if with_body:
+            self.wfile.write(answer.body)
+
+    def send_error(
+        self,
+        code: int,
+        message: str | None = None,
+        explain: str | None = None,  # noqa: ARG002 - the base's signature
+    ) -> None:
+        # Any method but GET and HEAD ends here as "unsupported"; HTTP has a better word for it.
+        if code == HTTPStatus.NOT_IMPLEMENTED:
+            code, message = HTTPStatus.METHOD_NOT_ALLOWED, "use GET or HEAD: this is read-only"
+        body = f"{message or HTTPStatus(code).phrase}\n".encode()
+        self.close_connection = True
+        self.send_response(code)
+        if code == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        self.send_header("Content-Type", _TEXT)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
+        """Log nothing: a scrape a second is no news."""
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _names_loopback(header: str) -> bool:
+    host = header.strip()
+    host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return _is_loopback(host.lower())

@@ -1,0 +1,233 @@
+"""The watchdog: a thread that sleeps until the next moment that could matter.
+
+Each wake-up costs the host 30 to 50 µs of its GIL, so there is no fixed fine period: while the
+loop waits the next look is half a threshold away, while it is busy it is due when the busy period
+reaches half the threshold, and then the threshold itself.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from loopwatch.clock import NS_PER_S, monotonic_ns
+from loopwatch.probes.stacks import read_task, sample_stack, stacks_work
+from loopwatch.recorder import Recorder, Seen
+from loopwatch.sensors.tick import TickSensor, late_periods
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+
+    from loopwatch.delivery import Delivery
+    from loopwatch.diagnosis.tracker import Decision, Track, Tracker
+    from loopwatch.ledger import Ledger
+    from loopwatch.probes.cpu import ThreadCpu
+    from loopwatch.probes.executors import ExecutorProbe
+    from loopwatch.probes.gc import GcProbe
+    from loopwatch.probes.tasks import TaskCount
+    from loopwatch.sensors.base import Reading, Sensor
+    from loopwatch.sensors.sidecar import Beat, Sidecar
+
+__all__ = ["Watchdog", "Watched"]
+
+_CENSUS_NS: Final = NS_PER_S
+_SHORTEST_NAP_NS: Final = 1_000_000
+_NAP_AFTER_FAILURE_NS: Final = NS_PER_S
+_JOIN_S: Final = 0.3
+# Stalls remembered to tell which beats they made late.
+_SPANS: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One loop and what reads it."""
+
+    loop: AbstractEventLoop
+    ident: int
+    sensor: Sensor
+    tick: TickSensor
+    sidecar: Sidecar
+    cpu: ThreadCpu
+    gc: GcProbe
+    executors: ExecutorProbe
+    count_tasks: Callable[[], TaskCount]
+
+
+class Watchdog:
+    """Watches one loop until `stop`, or until the loop is closed."""
+
+    def __init__(
+        self,
+        watched: Watched,
+        tracker: Tracker[Seen],
+        ledger: Ledger,
+        recorder: Recorder,
+        delivery: Delivery,
+        on_closed: Callable[[], None],
+    ) -> None:
+        self._watched = watched
+        self._tracker = tracker
+        self._ledger = ledger
+        self._recorder = recorder
+        self._delivery = delivery
+        self._on_closed = on_closed
+        self._limit_ns = tracker.half_ns
+        self._sampling = stacks_work()
+        self._spans: deque[tuple[int, int]] = deque(maxlen=_SPANS)
+        self._census_ns = 0
+        self._stopping = False
+        # Taken at birth; `wake` gives it back. Giving back never waits, so the loop may do it.
+        self._wake_lock = threading.Lock()
+        self._wake_lock.acquire()
+        self._context = contextvars.Context()
+        self._thread = threading.Thread(target=self._run, name="loopwatch-watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take a last look and end. Any thread; waits for at most 0.3 s."""
+        self._stopping = True
+        self._wake()
+        if self._thread is not threading.current_thread() and self._thread.ident is not None:
+            self._thread.join(_JOIN_S)
+
+    def _wake(self) -> None:
+        try:
+            self._wake_lock.release()
+        except RuntimeError:
+            pass  # already woken and not asleep again yet
+
+    def _run(self) -> None:
+        while not self._stopping:
+            if self._watched.loop.is_closed():
+                self._on_closed()
+                return
+            next_ns = self._guarded_look()
+            nap_ns = max(_SHORTEST_NAP_NS, next_ns - monotonic_ns())
+            self._wake_lock.acquire(timeout=nap_ns / NS_PER_S)
+        self._guarded_look()
+
+    def _guarded_look(self) -> int:
+        try:
+            next_ns = self._look()
+        except Exception as error:  # noqa: BLE001 - a failure of ours must not end the watch
+            self._delivery.fault("watchdog", "a look at the loop", error)
+            next_ns = monotonic_ns() + _NAP_AFTER_FAILURE_NS
+        self._ledger.spent("watchdog", time.thread_time_ns())
+        return next_ns
+
+    def _look(self) -> int:
+        watched = self._watched
+        running = watched.loop.is_running()
+        # Beats first: a period that made a drained beat late is then in the reading.
+        beats = watched.sidecar.drain()
+        reading = watched.sensor.read(monotonic_ns())
+        now_ns = monotonic_ns()
+        decision = self._decide(now_ns, reading, beats, running=running)
+        self._measure(now_ns, reading, running=running)
+        self._tell(now_ns, decision)
+        self._count_lag(now_ns, beats, running=running)
+        return decision.next_ns
+
+    def _decide(
+        self, now_ns: int, reading: Reading, beats: list[Beat], *, running: bool
+    ) -> Decision[Seen]:
+        if self._stopping or not running:
+            return self._tracker.stopped(now_ns, reading.ended, for_good=self._stopping)
+        watched = self._watched
+        late = late_periods(beats, self._limit_ns)
+        if watched.sensor is watched.tick:
+            return self._tracker.observe(
+                now_ns, reading.iteration, reading.busy_since_ns, (*reading.ended, *late)
+            )
+        number, due_ns = watched.sidecar.number, watched.sidecar.due_ns
+        return self._tracker.observe(
+            now_ns,
+            reading.iteration,
+            reading.busy_since_ns,
+            reading.ended,
+            late,
+            (number, due_ns) if due_ns and now_ns > due_ns else None,
+        )
+
+    def _measure(self, now_ns: int, reading: Reading, *, running: bool) -> None:
+        watched, ledger = self._watched, self._ledger
+        ledger.iterations = reading.iterations
+        if reading.idle_ns is not None:
+            ledger.idle_ns = max(reading.idle_ns, ledger.idle_ns or 0)
+        cpu_ns = watched.cpu.read_ns()
+        if cpu_ns is not None:
+            ledger.cpu_ns = cpu_ns
+        ledger.gc_pause_ns = watched.gc.pause_ns
+        ledger.looked(now_ns, running=running)
+        if now_ns - self._census_ns < _CENSUS_NS:
+            return
+        self._census_ns = now_ns
+        try:
+            ledger.tasks, ledger.tasks_exact = watched.count_tasks()
+            ledger.executors = watched.executors.read()
+        except Exception as error:  # noqa: BLE001 - these read private state of the host
+            self._delivery.fault("probe", "counting tasks and executors", error)
+
+    def _tell(self, now_ns: int, decision: Decision[Seen]) -> None:
+        for track in decision.closed:
+            end_ns = track.end_ns if track.end_ns is not None else now_ns
+            record = self._recorder.record(track, now_ns)
+            self._spans.append((track.start_ns, end_ns))
+            self._ledger.closed(track.start_ns, end_ns, record)
+            self._delivery.deliver(record)
+        if decision.sample is not None:
+            self._sample(decision.sample)
+        if decision.opened is not None:
+            record = self._recorder.record(decision.opened, monotonic_ns())
+            self._ledger.opened(decision.opened.start_ns, record)
+            self._delivery.deliver(record)
+            self._ask_for_the_end()
+
+    def _sample(self, track: Track[Seen]) -> None:
+        if not self._sampling:
+            return
+        watched = self._watched
+        at_ns = monotonic_ns()
+        try:
+            seen = Seen(
+                sample_stack(watched.ident, watched.sidecar.base_depth), read_task(watched.loop)
+            )
+        except Exception as error:  # noqa: BLE001 - reads private state of the interpreter
+            self._delivery.fault("probe", "sampling the stack", error)
+            return
+        # Only what was still going on afterwards is known to belong to this stretch.
+        still = (
+            watched.sensor.is_at(track.iteration)
+            if track.iteration >= 0
+            else watched.tick.is_at(-1 - track.iteration)
+        )
+        if still:
+            self._tracker.add(track, at_ns, seen)
+
+    def _ask_for_the_end(self) -> None:
+        """Have the loop say when it serves again; runs nothing on a loop that does not stall."""
+        try:
+            self._watched.loop.call_soon_threadsafe(self._served, context=self._context)
+        except RuntimeError:
+            pass  # closed in this very moment; the next look finds out
+
+    def _served(self) -> None:
+        self._watched.sensor.served(monotonic_ns())
+        self._wake()
+
+    def _count_lag(self, now_ns: int, beats: list[Beat], *, running: bool) -> None:
+        lag = self._ledger.lag
+        if not running:
+            lag.skip(now_ns)
+            return
+        for beat in beats:
+            if not any(start <= beat.due_ns <= end for start, end in self._spans):
+                lag.tick(beat.due_ns, beat.ran_ns)
