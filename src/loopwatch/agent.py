@@ -24,8 +24,7 @@ from loopwatch.probes.executors import ExecutorProbe
 from loopwatch.probes.gc import GcProbe
 from loopwatch.probes.tasks import task_counter
 from loopwatch.recorder import Recorder
-from loopwatch.sensors import Sensor, Sidecar, TickSensor, pick_sensor
-from loopwatch.sensors.base import SensorUnavailableError
+from loopwatch.sensors import Sensor, Sidecar, TickSensor, start_sensor
 from loopwatch.watchdog import Watchdog, Watched
 
 if TYPE_CHECKING:
@@ -308,8 +307,6 @@ def install(
             on_stall,
         )
         agent._start()  # noqa: SLF001 - install is the agent's factory
-        if not _AGENTS:
-            atexit.register(_stop_all)
         _AGENTS[id(loop)] = agent
         return agent
 
@@ -334,12 +331,7 @@ def _start_sensor(
     interval_ns = round(config.tick_interval_s * NS_PER_S)
     sidecar = Sidecar(loop, interval_ns)
     tick = TickSensor(sidecar)
-    sensor = pick_sensor(loop, tick)
-    try:
-        sensor.start(threshold_ns // 2)
-    except SensorUnavailableError as error:
-        log.debug("loopwatch: sensor %s does not work here: %s", sensor.name, error)
-        sensor = tick
+    sensor = start_sensor(loop, tick, threshold_ns // 2)
     if sensor is tick:
         sidecar = Sidecar(loop, min(interval_ns, threshold_ns // _BEATS_PER_THRESHOLD))
         tick = sensor = TickSensor(sidecar)
@@ -399,8 +391,6 @@ def _unregister(agent: Agent) -> None:
     for key, other in list(_AGENTS.items()):
         if other is agent:
             _AGENTS.pop(key, None)
-    if not _AGENTS:
-        atexit.unregister(_stop_all)
 
 
 def _stop_all() -> None:
@@ -416,6 +406,8 @@ def _forget_all() -> None:
     _AGENTS.clear()
 
 
-# A child watches its own loops or nothing. Cannot be unregistered; without agents it does nothing.
+# Both once per process: neither can be taken back without a trace, and without agents they do
+# nothing. A child watches its own loops or nothing; records on their way are flushed at exit.
+atexit.register(_stop_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)

@@ -110,7 +110,8 @@ class Watchdog:
                 self._on_closed()
                 return
             next_ns = self._guarded_look()
-            nap_ns = max(_SHORTEST_NAP_NS, next_ns - monotonic_ns())
+            # With a high threshold the numbers must still move.
+            nap_ns = min(_CENSUS_NS, max(_SHORTEST_NAP_NS, next_ns - monotonic_ns()))
             self._wake_lock.acquire(timeout=nap_ns / NS_PER_S)
         self._guarded_look()
 

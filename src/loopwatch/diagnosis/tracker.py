@@ -126,8 +126,8 @@ class Tracker(Generic[S]):
             begun = self._track is not None and self._track.iteration == number
             if begun or (busy_since_ns is None and now_ns - due_ns >= self.half_ns):
                 iteration, busy_since_ns = number, due_ns
-        if busy_since_ns is not None and busy_since_ns <= self._stopped_ns:
-            busy_since_ns = None
+        if busy_since_ns is not None:
+            busy_since_ns = max(busy_since_ns, self._stopped_ns)
 
         track = self._track
         if track is not None and (busy_since_ns is None or track.iteration != iteration):
@@ -175,16 +175,16 @@ class Tracker(Generic[S]):
     def _close(self, ended: Sequence[Stretch]) -> list[Track[S]]:
         closed = []
         for stretch in ended:
-            if stretch.start_ns <= self._stopped_ns <= stretch.end_ns:
-                continue
-            self._told = [*self._told[-_MEMORY:], (stretch.start_ns, stretch.end_ns)]
+            # What lies before a moment at which the loop did not run at all is no stall.
+            start_ns = max(stretch.start_ns, self._stopped_ns)
+            self._told = [*self._told[-_MEMORY:], (start_ns, stretch.end_ns)]
             track = self._track
             if track is None or track.iteration != stretch.iteration:
-                track = Track(stretch.iteration, stretch.start_ns)
+                track = Track(stretch.iteration, start_ns)
             else:
                 self._track = None
             track.end_ns = stretch.end_ns
-            if track.opened or stretch.end_ns - stretch.start_ns >= self._threshold_ns:
+            if track.opened or stretch.end_ns - start_ns >= self._threshold_ns:
                 closed.append(track)
         return closed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from loopwatch.sensors.base import Period, Reading, Sensor, SensorUnavailableError
@@ -13,17 +14,28 @@ from loopwatch.sensors.tick import TickSensor
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-__all__ = ["Beat", "Period", "Reading", "Sensor", "Sidecar", "TickSensor", "pick_sensor"]
+__all__ = ["Beat", "Period", "Reading", "Sensor", "Sidecar", "TickSensor", "start_sensor"]
+
+log = logging.getLogger("loopwatch")
 
 # Exact sensors, tried in this order; a new one is one line here.
 EXACT = (LibuvSensor, SelectorSensor)
 
 
-def pick_sensor(loop: AbstractEventLoop, tick: TickSensor) -> Sensor:
-    """Return the first exact sensor that can watch this loop, else `tick`."""
-    for sensor in EXACT:
+def start_sensor(loop: AbstractEventLoop, tick: TickSensor, limit_ns: int) -> Sensor:
+    """Start and return the first exact sensor that can watch this loop, else return `tick`."""
+    for kind in EXACT:
         try:
-            return sensor(loop)
-        except SensorUnavailableError:
-            continue
+            sensor = kind(loop)
+            sensor.start(limit_ns)
+        except SensorUnavailableError as error:
+            log.debug("loopwatch: sensor %s does not work here: %s", kind.name, error)
+        except Exception as error:  # noqa: BLE001 - private API of the host: it must run on
+            log.warning(
+                "loopwatch: sensor %s failed with %s; the next one watches this loop",
+                kind.name,
+                type(error).__name__,
+            )
+        else:
+            return sensor
     return tick

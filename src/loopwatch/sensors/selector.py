@@ -36,8 +36,8 @@ class SelectorSensor:
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         selector = getattr(loop, "_selector", None)
-        if not callable(getattr(selector, "select", None)) or not hasattr(selector, "__dict__"):
-            raise SensorUnavailableError("the loop has no selector that can be wrapped")
+        if not callable(getattr(selector, "select", None)):
+            raise SensorUnavailableError("the loop has no selector")
         self._selector: Any = selector
         self._ended: deque[tuple[int, int, int]] = deque(maxlen=_KEPT_PERIODS)
         self._hook: Callable[..., Any] | None = None
@@ -46,7 +46,11 @@ class SelectorSensor:
     def start(self, limit_ns: int) -> None:
         """Wrap `select`. Runs on the loop thread, so the loop is busy at this moment."""
         self._hook, self._marks = _wrap(self._selector.select, limit_ns, self._ended.append)
-        self._selector.select = self._hook
+        try:
+            self._selector.select = self._hook
+        except AttributeError:
+            self._hook = self._marks = None
+            raise SensorUnavailableError("the loop's selector cannot be wrapped") from None
 
     def read(self, now_ns: int) -> Reading:
         """Return the state of the loop; see `Reading`."""

@@ -17,33 +17,24 @@ __all__ = ["TickSensor", "late_periods"]
 
 
 class TickSensor:
-    """Reads the sidecar; the watchdog hands it the beats it drained."""
+    """Reads the sidecar."""
 
     name = "tick"
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
-        self._limit_ns = 0
-        self._ended: list[Period] = []
 
     def start(self, limit_ns: int) -> None:
-        """Start; the sidecar itself is started by the agent, it runs beside every sensor."""
-        self._limit_ns = limit_ns
-
-    def beats(self, beats: list[Beat]) -> None:
-        """Take over the beats that ran since the last reading. Watchdog thread."""
-        self._ended += late_periods(beats, self._limit_ns)
+        """Nothing to do: the agent starts the sidecar, it runs beside every sensor."""
 
     def read(self, now_ns: int) -> Reading:
-        """Return busy once a beat is overdue; see `Reading`."""
+        """Return busy once a beat is overdue; the watchdog itself adds the beats that ran late."""
         number, due_ns = self._sidecar.number, self._sidecar.due_ns
-        ended, self._ended = tuple(self._ended), []
         return Reading(
             iteration=number,
             busy_since_ns=due_ns if due_ns and now_ns > due_ns else None,
             idle_ns=None,
             iterations=None,
-            ended=ended,
         )
 
     def is_at(self, iteration: int) -> bool:

@@ -1,0 +1,115 @@
+"""The ledger: totals, ages and rates as plain numbers."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from loopwatch import Cause
+from loopwatch.model import Phase
+from tests.unit.factories import ledger, stall
+
+S = 1_000_000_000
+
+
+def test_every_child_exists_at_zero() -> None:
+    """A counter born at 1 is invisible to `increase()`: all labels are there from the start."""
+    now = ledger().snapshot()
+    assert set(now.stalls_total) == set(now.stall_s_total) == set(Cause)
+    assert not any(now.stalls_total.values())
+    assert not any(now.dropped_total.values())
+    assert not any(now.errors_total.values())
+    assert now.last_stall_at_s == 0
+
+
+def test_a_stall_in_progress_is_counted_and_grows() -> None:
+    """Counter, seconds, age and maximum move while it lasts; reading changes nothing."""
+    book = ledger()
+    since_ns = time.monotonic_ns() - 2 * S
+    book.opened(since_ns, stall(phase=Phase.ONGOING))
+    first, second = book.snapshot(), book.snapshot()
+    assert first.stalls_total[Cause.UNKNOWN] == second.stalls_total[Cause.UNKNOWN] == 1
+    assert first.active_s == pytest.approx(2, abs=0.2)
+    assert second.active_s > first.active_s
+    assert second.stall_s_total[Cause.UNKNOWN] == pytest.approx(second.active_s)
+    assert second.lag_max_s == pytest.approx(second.active_s)
+    assert second.active_stall is not None
+    assert second.last_stall_at_s == pytest.approx(time.time() - 2, abs=0.2)
+
+
+def test_the_end_replaces_the_ongoing_record_and_fixes_the_seconds() -> None:
+    """One stall is one count and one record in the history, with its final duration."""
+    book = ledger()
+    book.opened(10 * S, stall(phase=Phase.ONGOING, duration_s=0.1))
+    book.closed(10 * S, 13 * S, stall(duration_s=3.0))
+    now = book.snapshot()
+    assert (now.stalls_total[Cause.UNKNOWN], now.stall_s_total[Cause.UNKNOWN]) == (1, 3.0)
+    assert [s.duration_s for s in book.stalls] == [3.0]
+    assert now.active_s == 0
+    assert now.active_stall is None
+
+
+def test_a_stall_keeps_the_cause_it_was_counted_under() -> None:
+    """A final record may correct the cause; a counter must never run backwards."""
+    book = ledger()
+    book.opened(10 * S, stall(phase=Phase.ONGOING))
+    book.closed(10 * S, 13 * S, stall(cause=Cause.CPU))
+    now = book.snapshot()
+    assert now.stalls_total[Cause.UNKNOWN] == 1
+    assert now.stall_s_total[Cause.UNKNOWN] == 3
+    assert now.stall_s_total[Cause.CPU] == 0
+
+
+def test_a_stall_that_was_never_opened_is_counted_at_its_end() -> None:
+    """Nobody could look while it lasted; the totals know of it all the same."""
+    book = ledger()
+    book.closed(10 * S, 11 * S, stall())
+    assert book.snapshot().stalls_total[Cause.UNKNOWN] == 1
+
+
+def test_the_history_is_bounded() -> None:
+    """Only the newest stalls are kept, newest last."""
+    book = ledger(history=3)
+    for number in range(10):
+        book.closed(number * S, number * S + S // 2, stall(id=str(number)))
+    assert [s.id for s in book.stalls] == ["7", "8", "9"]
+
+
+def test_busy_is_what_is_not_idle_while_the_loop_runs() -> None:
+    """Time in which the loop does not run at all is neither."""
+    book = ledger()
+    book.idle_ns = 0
+    book.looked(1 * S, running=True)
+    book.looked(5 * S, running=False)
+    book.idle_ns = S // 2
+    book.looked(6 * S, running=True)
+    now = book.snapshot()
+    assert (now.busy_s_total, now.idle_s_total) == (1.5, 0.5)
+
+
+def test_ratios_cover_the_last_ten_seconds() -> None:
+    """A busy past does not hide an idle present."""
+    book = ledger()
+    book.idle_ns, book.cpu_ns = 0, 0
+    for second in range(1, 40):
+        if second > 20:
+            book.idle_ns += S
+        else:
+            book.cpu_ns += S
+        book.looked(second * S, running=True)
+    now = book.snapshot()
+    assert now.utilization == pytest.approx(0, abs=0.01)
+    assert now.cpu_ratio == pytest.approx(0, abs=0.01)
+
+
+def test_what_the_sensor_cannot_know_is_none() -> None:
+    """The tick sensor has no idle time: no utilization, no loop time, never a guess."""
+    book = ledger()
+    book.looked(S, running=True)
+    book.looked(2 * S, running=True)
+    now = book.snapshot()
+    assert now.utilization is None
+    assert now.busy_s_total is None
+    assert now.idle_s_total is None
+    assert now.iterations_total is None
