@@ -16,12 +16,14 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 import loopwatch
 from loopwatch import Config, ConfigError, NoRunningLoopError
 from loopwatch.exporters.prometheus import PrometheusExporter
+from loopwatch.sensors.selector import SelectorSensor
+from loopwatch.watchdog import Watchdog
 from tests.conftest import FACTORIES, SENSORS, Run, Told, settle
 
 
 def test_without_a_loop_it_says_what_to_do() -> None:
     """One line with the two ways to do it right; `current` is just None."""
-    with pytest.raises(NoRunningLoopError, match="call loopwatch.install.. inside a coroutine"):
+    with pytest.raises(NoRunningLoopError, match=r"call loopwatch\.install\(\) inside a coroutine"):
         loopwatch.install()
     assert loopwatch.current() is None
 
@@ -46,7 +48,7 @@ def test_install_twice_is_one_agent_and_other_settings_are_refused() -> None:
 
 
 def test_a_config_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keywords go on top of the environment; a whole Config ignores it; both at once is an error."""
+    """Keywords go on top of the environment; a whole Config ignores it; both is an error."""
     monkeypatch.setenv("LOOPWATCH_STALL_THRESHOLD_S", "0.7")
 
     async def main() -> tuple[float, float]:
@@ -313,7 +315,6 @@ def test_a_broken_sensor_is_replaced_by_the_tick(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, told: Told
 ) -> None:
     """Private API that changed under us costs precision, never the app."""
-    from loopwatch.sensors.selector import SelectorSensor
 
     def broken(self: SelectorSensor, limit_ns: int) -> None:
         raise TypeError("changed")
@@ -336,8 +337,6 @@ def test_the_watchdog_survives_its_own_failure(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A look that raises is counted, told once, and the next look comes."""
-    from loopwatch.watchdog import Watchdog
-
     measure = Watchdog._measure
     failures = iter([True, False])
 

@@ -10,12 +10,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import loopwatch
 from loopwatch import Agent
+from loopwatch.server import http as server
 from tests.conftest import Run
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -165,8 +167,6 @@ def test_an_open_address_answers_to_every_name() -> None:
 
 def test_a_slow_reader_is_let_go_and_others_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that says nothing ends at the read timeout; meanwhile others get answers."""
-    from loopwatch.server import http as server
-
     monkeypatch.setattr(server._Handler, "timeout", 0.3)
 
     def check(port: int, agent: Agent) -> None:
@@ -184,7 +184,6 @@ def test_a_slow_reader_is_let_go_and_others_are_served(monkeypatch: pytest.Monke
 
 def test_a_crowd_is_turned_away_not_queued_in_threads() -> None:
     """Beyond the places there are, connections are closed; when they leave there is room again."""
-    from loopwatch.server import http as server
 
     def check(port: int, agent: Agent) -> None:
         crowd = []
@@ -282,11 +281,11 @@ def test_the_thread_server_sleeps_until_somebody_comes() -> None:
 
     def check(port: int, agent: Agent) -> None:
         (thread,) = [t for t in threading.enumerate() if t.name == "loopwatch-http"]
-        path = f"/proc/self/task/{thread.native_id}/status"
+        status = Path(f"/proc/self/task/{thread.native_id}/status")
 
         def switches() -> int:
-            with open(path) as file:
-                return sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
+            lines = status.read_text().splitlines()
+            return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
 
         before = switches()
         time.sleep(1.2)

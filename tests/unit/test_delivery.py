@@ -123,7 +123,8 @@ def test_a_fault_of_ours_is_told_once_per_component(caplog: pytest.LogCaptureFix
             delivery.fault("probe", "counting tasks", KeyError("secret"))
         delivery.stop()
     assert book.snapshot().errors_total["probe"] == 3
-    assert [r.getMessage() for r in caplog.records] == [
+    (record,) = caplog.records
+    assert record.getMessage() == (
         "loopwatch: counting tasks failed with KeyError; further failures are counted in "
         'loopwatch_errors_total{component="probe"}'
-    ]
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from loopwatch.diagnosis.tracker import Decision, Tracker
 from loopwatch.sensors.base import Period
 
@@ -69,7 +71,7 @@ def test_samples_thin_out_and_end() -> None:
             taken.append(now)
         assert 0 < decision.next_ns - now * MS <= 250 * MS
         now = -(-decision.next_ns // MS)
-    gaps = [b - a for a, b in zip(taken, taken[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(taken)]
     assert len(taken) == 4
     assert gaps == sorted(gaps)
     assert gaps[-1] > gaps[0]
