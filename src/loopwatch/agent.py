@@ -16,7 +16,7 @@ from loopwatch.clock import NS_PER_S, monotonic_ns
 from loopwatch.config import Config
 from loopwatch.delivery import Delivery
 from loopwatch.diagnosis.tracker import Tracker
-from loopwatch.errors import ConfigError, NoRunningLoopError
+from loopwatch.errors import ConfigError, LoopwatchError, NoRunningLoopError
 from loopwatch.exporters import Exporter, Source, make_exporters
 from loopwatch.ledger import Identity, Ledger
 from loopwatch.probes.cpu import ThreadCpu
@@ -178,22 +178,34 @@ class Agent:
 
     def _start(self) -> None:
         """Start everything that `__init__` made. Loop thread."""
-        source = Source(self.config, self.snapshot)
         try:
-            for exporter in self._exporters:
-                exporter.start(source)
-                self._started.append(exporter)
+            self._start_exporters()
+            self._hook_close()
+            self._gc.start()
+            self._sidecar.start()
+            self._delivery.start()
+            self._watchdog.start()
+            self._start_http()
         except BaseException:
-            self._sensor.stop()
-            for exporter in self._started:
-                exporter.stop()
+            self.stop()
             raise
-        self._hook_close()
-        self._gc.start()
-        self._sidecar.start()
-        self._delivery.start()
-        self._watchdog.start()
-        self._start_http()
+
+    def _start_exporters(self) -> None:
+        source = Source(self.config, self.snapshot)
+        for exporter in self._exporters:
+            try:
+                exporter.start(source)
+            except LoopwatchError:
+                raise  # a setting that cannot work: whoever made it should see it now
+            except Exception as error:  # noqa: BLE001 - the app matters more than one exporter
+                self._ledger.error("exporter")
+                log.error(  # noqa: TRY400 - explain() says what may be told
+                    "loopwatch: exporter %s cannot start and is left out: %s",
+                    exporter.name,
+                    exporter.explain(error),
+                )
+            else:
+                self._started.append(exporter)
 
     def _start_http(self) -> None:
         port = self.config.http_port

@@ -73,7 +73,7 @@ class Ledger:
         self.idle_ns: int | None = None
         self.cpu_ns: int | None = None
         self.active: Active | None = None
-        self._last_stall_ns: int | None = None
+        self._last_stall_at_s = 0.0
         self._stall_counts = dict.fromkeys(Cause, 0)
         self._stall_ns = dict.fromkeys(Cause, 0)
         self._wall_ns = 0
@@ -98,7 +98,7 @@ class Ledger:
 
     def opened(self, since_ns: int, record: Stall) -> None:
         """Count a stall that has crossed the threshold and goes on."""
-        self._count(since_ns, record.cause)
+        self._count(record)
         self.active = Active(since_ns, record.cause, record)
         self.stalls.append(record)
 
@@ -107,7 +107,7 @@ class Ledger:
         active, self.active = self.active, None
         cause = active.cause if active is not None else record.cause
         if active is None:
-            self._count(since_ns, cause)
+            self._count(record)
         self._stall_ns[cause] += end_ns - since_ns
         self.lag.stretch(end_ns - since_ns, end_ns)
         if self.stalls and self.stalls[-1].id == record.id:
@@ -115,9 +115,11 @@ class Ledger:
         else:
             self.stalls.append(record)
 
-    def _count(self, since_ns: int, cause: Cause) -> None:
-        self._stall_counts[cause] += 1
-        self._last_stall_ns = since_ns
+    def _count(self, record: Stall) -> None:
+        self._stall_counts[record.cause] += 1
+        # Unix time as of the record: derived anew at each scrape it would jitter, and `changes()`
+        # would count that.
+        self._last_stall_at_s = record.started_at_s
 
     # Any of our threads writes.
 
@@ -160,7 +162,6 @@ class Ledger:
         p50_s, p99_s = self.lag.quantiles_s(now_ns, 0.5, 0.99)
         utilization, cpu_ratio = self._ratios()
         busy_ns = self._busy_ns()
-        last_ns = self._last_stall_ns
         with self._lock:
             dropped = dict(self._dropped)
             errors = dict(self._errors)
@@ -188,7 +189,7 @@ class Ledger:
             active_s=ns_to_s(active_ns),
             stalls_total=dict(self._stall_counts),
             stall_s_total={cause: ns_to_s(ns) for cause, ns in stall_ns.items()},
-            last_stall_at_s=0.0 if last_ns is None else unix_s(last_ns),
+            last_stall_at_s=self._last_stall_at_s,
             iterations_total=self.iterations,
             busy_s_total=None if busy_ns is None else ns_to_s(busy_ns),
             idle_s_total=None if self.idle_ns is None else ns_to_s(self.idle_ns),

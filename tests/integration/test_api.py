@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 
 import loopwatch
 from loopwatch import Config, ConfigError, NoRunningLoopError
-from loopwatch.exporters.prometheus import PrometheusExporter
+from loopwatch.exporters.prometheus import LoopwatchCollector, PrometheusExporter
 from loopwatch.sensors.selector import SelectorSensor
 from loopwatch.watchdog import Watchdog
 from tests.conftest import FACTORIES, SENSORS, Run, Told, settle
@@ -238,6 +238,51 @@ def test_another_registry_on_request() -> None:
             assert "loopwatch_tasks" in generate_latest(registry).decode()
             assert "loopwatch" not in generate_latest(REGISTRY).decode()
         assert "loopwatch" not in generate_latest(registry).decode()
+
+    asyncio.run(main())
+
+
+def test_a_registry_that_has_our_names_costs_an_exporter_not_the_app(
+    caplog: pytest.LogCaptureFixture, told: Told
+) -> None:
+    """One clear error; the loop is watched and told by the other exporters."""
+    registry = CollectorRegistry()
+    registry.register(LoopwatchCollector())
+
+    async def main() -> loopwatch.Snapshot:
+        exporters = [PrometheusExporter(registry), "log"]
+        with loopwatch.install(exporters=exporters, on_stall=told) as agent:
+            await asyncio.sleep(0.05)
+            time.sleep(0.15)
+            await settle(told)
+            return agent.snapshot()
+
+    now = asyncio.run(main())
+    assert now.errors_total["exporter"] == 1
+    assert "exporter prometheus cannot start and is left out: Duplicated" in caplog.text
+    assert len(told.final) == 1
+
+
+def test_threads_that_cannot_be_started_leave_the_loop_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The system's error comes through, and everything is put back."""
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "loopwatch-watchdog":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        before = dict(loop._selector.__dict__)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            loopwatch.install()
+        assert loop._selector.__dict__ == before
+        assert "close" not in vars(loop)
 
     asyncio.run(main())
 

@@ -84,14 +84,18 @@ class PrometheusExporter(Exporter):
 
     def start(self, source: Source) -> None:
         """Register; a name that is already taken in the registry raises `ValueError`."""
-        self._read = source.snapshot
         _join(self.registry, source.snapshot)
+        self._read = source.snapshot
 
     def stop(self) -> None:
         """Leave the registry."""
         read, self._read = self._read, None
         if read is not None:
             _leave(self.registry, read)
+
+    def explain(self, error: Exception) -> str:
+        """Return the registry's own words: they hold metric names, no values."""
+        return str(error)
 
     def forget(self) -> None:
         """Tell nothing of the parent in a forked child."""

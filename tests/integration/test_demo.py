@@ -1,0 +1,185 @@
+"""The demo, run as a user runs it: real app, real load, real stalls."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import NamedTuple
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+
+from tests.conftest import needs_uvloop
+
+app = pytest.importorskip("loopwatch.demo.app", reason="the extra `demo` is not installed here")
+
+ROW = re.compile(r" *(\d+) +([\d.]+) s +([\d.]+) s +([\d.]+) s  (\S+) +(\S+) +(.+)")
+STALLS = re.compile(r'^loopwatch_stalls_total\{.*loop="main".*\} (\d+)\.0$', re.MULTILINE)
+PLACE = re.compile(r"^ +(\S+):(\d+): (.+)$", re.MULTILINE)
+
+# The demo aims at 0.3 s; calculations vary with the machine and with what else it does.
+SHORTEST_S, LONGEST_S = 0.12, 3.0
+
+
+class Row(NamedTuple):
+    count: int
+    longest_s: float
+    total_s: float
+    caller: str
+    task: str
+
+
+@pytest.fixture(params=["asyncio", pytest.param("uvloop", marks=needs_uvloop)])
+def loop(request: pytest.FixtureRequest) -> str:
+    """Name of a loop the demo can run on."""
+    return str(request.param)
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(closing(socket.socket())) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextmanager
+def running_demo(*args: str) -> Iterator[subprocess.Popen[str]]:
+    """Start the demo as a child that does not outlive the test."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loopwatch", "demo", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def fetch(url: str, timeout_s: float = 2.0) -> str | None:
+    """Return the body, `None` while nobody listens."""
+    opener = build_opener(ProxyHandler({}))
+    try:
+        with closing(opener.open(url, timeout=timeout_s)) as answer:
+            return str(answer.read().decode())
+    except (URLError, ConnectionError):
+        return None
+
+
+def stalls_told(url: str) -> int | None:
+    """Return the sum of `loopwatch_stalls_total` at `url`, `None` if it does not tell."""
+    counts = STALLS.findall(fetch(url) or "")
+    return sum(map(int, counts)) if counts else None
+
+
+def rows_of(out: str) -> dict[str, Row]:
+    """Return the rows of the table by culprit."""
+    rows = {}
+    for line in out.splitlines():
+        found = ROW.fullmatch(line)
+        if found:
+            count, _first, longest, total, culprit, caller, task = found.groups()
+            rows[culprit] = Row(int(count), float(longest), float(total), caller, task)
+    return rows
+
+
+def wait_for_a_stall(url: str, timeout_s: float = 15.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not stalls_told(url):
+        assert time.monotonic() < deadline, "the demo told of no stall"
+        time.sleep(0.05)
+
+
+def test_every_mistake_is_named(loop: str) -> None:
+    """Each mistake that blocks is in the table with its function, line, caller, task and time."""
+    port, http_port = map(str, free_ports(2))
+    own, apps = f"http://127.0.0.1:{http_port}/metrics", f"http://127.0.0.1:{port}/metrics/"
+    with running_demo(
+        "--seconds", "8", "--loop", loop, "--port", port, "--http-port", http_port
+    ) as process:
+        wait_for_a_stall(own)
+        # Whoever asks the app itself gets the same, after the stall.
+        assert stalls_told(apps)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert f"on {loop}" in out
+    for url in (own, apps, f"http://127.0.0.1:{http_port}/livez"):
+        assert url in out
+
+    rows = rows_of(out)
+    lines = {source: file for file, _, source in PLACE.findall(out)}
+    for mistake in app.MISTAKES:
+        culprit = mistake.culprit.__name__
+        assert culprit in rows, f"{culprit} is not blamed\n{out}"
+        row = rows[culprit]
+        assert SHORTEST_S < row.longest_s < LONGEST_S, out
+        assert row.longest_s <= row.total_s + 0.001 <= row.count * row.longest_s + 0.002
+        assert row.caller == mistake.handler.__qualname__
+        assert row.task == f"GET {mistake.path}"
+    assert lines["worker.join()"] == "loopwatch/demo/mistakes.py"
+    total = sum(row.count for row in rows.values())
+    assert f"\n{total} stalls of 0.1 s or more" in out
+    assert "pending tasks at the end" in out
+
+
+def test_the_leak_is_told(loop: str) -> None:
+    """Within a quarter of a minute the leaked tasks exceed the threshold, and the totals say so."""
+    with running_demo("--seconds", "14", "--loop", loop, "--port", "0", "--http-port", "0") as demo:
+        out, _ = demo.communicate(timeout=40)
+    assert "suspect a task leak" in out
+    told = re.search(r"([\d,]+) pending tasks", out)
+    assert told
+    assert 1000 < int(told[1].replace(",", "")) < 1520
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_signal_ends_it_cleanly(loop: str, number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM end the demo soon, with the table, code 0 and no traceback."""
+    port, http_port = map(str, free_ports(2))
+    with running_demo("--loop", loop, "--port", port, "--http-port", http_port) as process:
+        wait_for_a_stall(f"http://127.0.0.1:{http_port}/metrics")
+        time.sleep(1)
+        process.send_signal(number)
+        sent_s = time.monotonic()
+        out, err = process.communicate(timeout=20)
+        took_s = time.monotonic() - sent_s
+    assert (process.returncode, err) == (0, "")
+    assert took_s < 3
+    assert rows_of(out)
+    assert "Next:" in out
+
+
+@pytest.mark.parametrize("option", ["--port", "--http-port"])
+def test_a_taken_port_is_one_line(option: str) -> None:
+    """A port that somebody has is named with its option, and nothing starts."""
+    other = {"--port": "--http-port", "--http-port": "--port"}[option]
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        with running_demo(option, str(port), other, "0", "--seconds", "2") as process:
+            out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (1, "")
+    assert err.count("\n") == 1
+    assert err.startswith("loopwatch: error: ")
+    assert f":{port} " in err
+    assert f"with {option}," in err
+
+
+def test_a_reader_that_leaves_ends_it() -> None:
+    """`loopwatch demo | head` ends soon and without a traceback."""
+    with running_demo("--port", "0", "--http-port", "0", "--seconds", "60") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=20) == 1
+        assert process.stderr.read() == ""
