@@ -89,7 +89,7 @@ def install_growth(preload: bool) -> int:
 
 
 async def _install_growth() -> int:
-    from benchmarks.requests_cpu import make_app, start_server  # noqa: PLC0415 - heavy imports
+    from benchmarks.web_app import make_app, start_server  # noqa: PLC0415 - heavy imports
 
     server, task, port = await start_server(make_app())
     await _requests(port, 500)

@@ -1,208 +1,257 @@
 """CPU per request of a FastAPI app under uvicorn, watched against not watched: at most 1.01.
 
-One server process; in windows of 2 s loopwatch is installed and stopped in its running loop, in
-random ABBA order, while a client process keeps 16 connections busy (each sends its next request
-when the last is answered, so the server is saturated). A window's figure is the CPU time of the
-whole server process, loopwatch's threads included, over the requests it answered. Told: the
-median of the on/off ratios of neighbouring windows and its 90 % bootstrap interval; beside it
-the spread of neighbouring windows that are alike, which is what noise alone does.
+Two equal server processes, and a client that keeps 16 connections of one of them busy (each sends
+its next request when the last is answered) for slices of 0.1 s, now the one, now the other, in
+ABBA order: neighbours see the same machine, which one server with long windows would not. For 2 s
+loopwatch is installed in the first server, then for 2 s in the second, so what differs between
+two processes cancels: a ratio is the geometric mean of both halves, and a half is the median of
+its slice pairs. A slice's figure is the CPU time of the whole server process, loopwatch's threads
+included, over the requests it answered. Told: the median of 16 ratios and its 90 % bootstrap
+interval; and the same of neighbouring slices that are alike, which is what noise alone does.
 
-libuv cannot switch its idle-time metric off again, so on uvloop the off windows have it on: its
-cost (two clock reads a poll) is seen in the ping-pong figures, which take a new loop each time.
+libuv cannot switch its idle-time metric off again, so on uvloop the server that is not watched
+has it on: its cost (two clock reads a poll) shows in the ping-pong figures.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
+import json
 import statistics
 import subprocess
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from benchmarks.common import (
-    ROOT,
     Figure,
-    child_command,
-    child_env,
+    NotMeasuredError,
     in_child,
-    in_quads,
     interval_of_median,
     need,
     per_loop,
-    quartiles,
-    ratios_of,
     run,
+    start_child,
 )
+from benchmarks.web_app import make_app, start_server
 
 WANTED: Final = 1.01
-_PAIRS: Final = 16
-_WINDOW_S: Final = 2.0
-_SETTLE_S: Final = 0.2
-_WARM_UP_S: Final = 3.0
+_RATIOS: Final = 16
+_QUADS: Final = 5
+_SLICE_S: Final = 0.1
+_SETTLE_S: Final = 0.1
+_WARM_UP_S: Final = 2.0
 _CONNECTIONS: Final = 16
-_REQUEST: Final = b"GET /items/7?q=x HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def measure() -> list[Figure]:
-    """Return two figures for each loop."""
+    """Return three figures for each loop."""
     need("fastapi", "uvicorn")
     return per_loop(_figures, "CPU per request, on/off")
 
 
 def _figures(loop: str) -> list[Figure]:
-    got = in_child("benchmarks.requests_cpu:serve", loop=loop, pairs=_PAIRS)
-    ratios, alike = ratios_of(got["order"], got["cpu_per_request_s"])
-    low, high = interval_of_median(ratios)
-    median = statistics.median(ratios)
-    noise = quartiles(alike)
-    off_s = [c for c, on in zip(got["cpu_per_request_s"], got["order"], strict=True) if not on]
-    data = {**got, "ratios": ratios, "alike": alike, "median": median, "interval_90": [low, high]}
+    got = in_child("benchmarks.requests_cpu:drive", loop=loop, timeout_s=180)
+    median = statistics.median(got["ratios"])
     return [
         Figure(
             f"CPU per request, on/off, {loop}",
-            f"{median:.4f} (90 %: {low:.4f} to {high:.4f}; {statistics.median(off_s) * 1e6:.0f} µs "
-            f"a request, {statistics.median(got['requests_per_s']):.0f}/s)",
+            f"{_with_interval(got['ratios'])}; {got['off_s'] * 1e6:.0f} µs a request, "
+            f"{got['requests_per_s']:.0f}/s",
             f"<= {WANTED}",
             median <= WANTED,
-            data,
+            got,
         ),
-        Figure(
-            f"same, alike windows, {loop}",
-            f"{statistics.median(alike):.4f} (half of them: {noise[0]:.4f} to {noise[1]:.4f})",
-        ),
+        Figure(f"same, alike slices, {loop}", _with_interval(got["alike"])),
         Figure(
             f"loopwatch's threads under load, {loop}",
-            f"{statistics.median(got['self_cpu_ratio']) * 100:.2f} % of a core",
+            f"{got['own_ratio'] * 100:.2f} % of a core",
         ),
     ]
 
 
-def serve(loop: str, pairs: int) -> dict[str, Any]:
-    """Run the server and all windows. Child."""
-    result: dict[str, Any] = run(loop, _serve(pairs))
+def _with_interval(ratios: list[float]) -> str:
+    low, high = interval_of_median(ratios)
+    return f"{statistics.median(ratios):.4f} (90 %: {low:.4f} to {high:.4f})"
+
+
+# The server.
+
+
+def serve(loop: str) -> None:
+    """Print the port and serve until killed. Child."""
+    run(loop, _serve())
+
+
+async def _serve() -> None:
+    import loopwatch  # noqa: PLC0415 - only in the child
+
+    app = make_app()
+
+    @app.get("/watch")
+    async def watch(on: bool) -> None:
+        agent = loopwatch.current()
+        if on:
+            loopwatch.install()
+        elif agent is not None:
+            agent.stop()
+
+    @app.get("/used")
+    async def used() -> list[float]:
+        agent = loopwatch.current()
+        own_s = agent.snapshot().self_cpu_s_total if agent is not None else 0.0
+        return [time.process_time(), own_s]
+
+    _, task, port = await start_server(app)
+    print(port, flush=True)
+    await task
+
+
+# The client.
+
+
+class Slice(NamedTuple):
+    """What one server did in one slice."""
+
+    cpu_per_request_s: float
+    requests_per_s: float
+    own_ratio: float
+
+
+def drive(loop: str) -> dict[str, Any]:
+    """Start both servers, drive them in turn, and compare. Child."""
+    processes = [start_child("benchmarks.requests_cpu:serve", loop=loop) for _ in range(2)]
+    try:
+        result: dict[str, Any] = asyncio.run(_drive([_port_of(process) for process in processes]))
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
     return result
 
 
-def load(port: int) -> None:
-    """Keep the server busy until killed. Grandchild."""
-    asyncio.run(_load(port))
+def _port_of(process: subprocess.Popen[str]) -> int:
+    line = process.stdout.readline() if process.stdout is not None else ""
+    if not line.strip():
+        raise NotMeasuredError("the server did not start")
+    return int(line)
 
 
-class _Counted:
-    """Counts the requests that reach an ASGI app."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-        self.requests = 0
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.app(scope, receive, send)
-        self.requests += 1
-
-
-def make_app() -> Any:
-    """Return a small FastAPI app with one typed route."""
-    from fastapi import FastAPI  # noqa: PLC0415 - optional
-
-    app = FastAPI()
-
-    @app.get("/items/{item_id}")
-    async def item(item_id: int, q: str = "") -> dict[str, Any]:
-        return {"item": item_id, "q": q, "tags": ["a", "b", "c"]}
-
-    return app
-
-
-async def start_server(app: Any) -> tuple[Any, asyncio.Task[None], int]:
-    """Serve an app with uvicorn on the running loop; return server, its task and the port."""
-    import uvicorn  # noqa: PLC0415 - optional
-
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off")
-    )
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    return server, task, server.servers[0].sockets[0].getsockname()[1]
-
-
-async def _serve(pairs: int) -> dict[str, Any]:
-    app = _Counted(make_app())
-    server, task, port = await start_server(app)
-    client = subprocess.Popen(
-        child_command("benchmarks.requests_cpu:load", port=port), cwd=ROOT, env=child_env()
-    )
-    try:
-        await asyncio.sleep(_WARM_UP_S)
-        order = in_quads(2 * pairs, random.Random())
-        windows = [await _window(app, on=on) for on in order]
-    finally:
-        client.kill()
-        client.wait()
-    server.should_exit = True
-    await task
+async def _drive(ports: list[int]) -> dict[str, Any]:
+    first, second = [await _Server.connect(port) for port in ports]
+    for server in (first, second):
+        await server.slice(_WARM_UP_S)
+    ratios, alike = [], []
+    on_slices: list[Slice] = []
+    off_slices: list[Slice] = []
+    for _ in range(_RATIOS):
+        halves, noise = [], []
+        for on, off in ((first, second), (second, first)):
+            quads = await _half(on, off)
+            halves.append(statistics.median(_ratios(quads)))
+            noise.append(statistics.median(_ratio(q[1], q[2]) for q in quads))
+            on_slices += [s for q in quads for s in (q[0], q[3])]
+            off_slices += [s for q in quads for s in (q[1], q[2])]
+        ratios.append(statistics.geometric_mean(halves))
+        alike.append(statistics.geometric_mean(noise))
     return {
-        "order": order,
-        "cpu_per_request_s": [cpu_s / requests for cpu_s, requests, _, _ in windows],
-        "requests_per_s": [requests / wall_s for _, requests, wall_s, _ in windows],
-        "self_cpu_ratio": [own for *_, own in windows if own is not None],
+        "ratios": ratios,
+        "alike": alike,
+        "off_s": statistics.median(s.cpu_per_request_s for s in off_slices),
+        "requests_per_s": statistics.median(s.requests_per_s for s in off_slices),
+        "own_ratio": statistics.mean(s.own_ratio for s in on_slices),
     }
 
 
-async def _window(app: _Counted, *, on: bool) -> tuple[float, int, float, float | None]:
-    import loopwatch  # noqa: PLC0415 - only in the child
-
-    agent = loopwatch.install() if on else None
+async def _half(on: _Server, off: _Server) -> list[list[Slice]]:
+    """Watch one of the servers for a while; return its slices in quads: on, off, off, on."""
+    await on.get("/watch?on=true")
     await asyncio.sleep(_SETTLE_S)
-    own_s = agent.snapshot().self_cpu_s_total if agent else 0.0
-    wall_s, cpu_s, requests = time.monotonic(), time.process_time(), app.requests
-    await asyncio.sleep(_WINDOW_S)
-    cpu_s, requests = time.process_time() - cpu_s, app.requests - requests
-    wall_s = time.monotonic() - wall_s
-    if agent is None:
-        return cpu_s, requests, wall_s, None
-    own_s = agent.snapshot().self_cpu_s_total - own_s
-    agent.stop()
-    return cpu_s, requests, wall_s, own_s / wall_s
+    quads = [[await server.slice(_SLICE_S) for server in (on, off, off, on)] for _ in range(_QUADS)]
+    await on.get("/watch?on=false")
+    return quads
 
 
-class _Client(asyncio.Protocol):
-    """One connection: the next request as soon as the last is answered.
+def _ratios(quads: list[list[Slice]]) -> list[float]:
+    return [_ratio(on, off) for q in quads for on, off in ((q[0], q[1]), (q[3], q[2]))]
 
-    All answers have one length, learnt from the first, so that a response costs the client next
-    to nothing.
-    """
 
-    def __init__(self) -> None:
-        self._head = b""
-        self._length = 0
-        self._seen = 0
+def _ratio(one: Slice, other: Slice) -> float:
+    return one.cpu_per_request_s / other.cpu_per_request_s
+
+
+class _Server:
+    """One of the servers, seen from the client."""
+
+    def __init__(self, connections: list[_Connection]) -> None:
+        self._connections = connections
+
+    @classmethod
+    async def connect(cls, port: int) -> _Server:
+        loop = asyncio.get_running_loop()
+        pairs = [
+            await loop.create_connection(_Connection, "127.0.0.1", port)
+            for _ in range(_CONNECTIONS)
+        ]
+        return cls([connection for _, connection in pairs])
+
+    async def get(self, path: str) -> Any:
+        """Return the JSON of one answer."""
+        return json.loads(await self._connections[0].get(path))
+
+    async def slice(self, length_s: float) -> Slice:
+        """Keep all connections busy for a while; return what that cost."""
+        cpu_before_s, own_before_s = await self.get("/used")
+        began_s = time.monotonic()
+        until_s = began_s + length_s
+        done = await asyncio.gather(*(c.repeat(until_s) for c in self._connections))
+        took_s = time.monotonic() - began_s
+        cpu_s, own_s = await self.get("/used")
+        requests = sum(done)
+        return Slice(
+            (cpu_s - cpu_before_s) / requests, requests / took_s, (own_s - own_before_s) / took_s
+        )
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, one request at a time."""
 
     def connection_made(self, transport: Any) -> None:
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._transport = transport
-        transport.write(_REQUEST)
+        self._data = b""
+        self._until_s = 0.0
+        self._answered = 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._done.done():
+            self._done.set_exception(exc or ConnectionResetError("the server is gone"))
+
+    async def get(self, path: str) -> bytes:
+        """Return the body of the answer."""
+        await self._ask(path, 0.0)
+        return self._body
+
+    async def repeat(self, until_s: float) -> int:
+        """Ask again and again until then; return how many answers came."""
+        before = self._answered
+        await self._ask("/items/7?q=x", until_s)
+        return self._answered - before
+
+    async def _ask(self, path: str, until_s: float) -> None:
+        self._until_s = until_s
+        self._request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        self._done = asyncio.get_running_loop().create_future()
+        self._transport.write(self._request)
+        await self._done
 
     def data_received(self, data: bytes) -> None:
-        if not self._length:
-            self._learn(data)
-        self._seen += len(data)
-        if self._length and self._seen >= self._length:
-            self._seen -= self._length
-            self._transport.write(_REQUEST)
-
-    def _learn(self, data: bytes) -> None:
-        self._head += data
-        head, end, _ = self._head.lower().partition(b"\r\n\r\n")
-        if end:
-            body = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-            self._length = len(head) + len(end) + body
-
-
-async def _load(port: int) -> None:
-    loop = asyncio.get_running_loop()
-    for _ in range(_CONNECTIONS):
-        await loop.create_connection(_Client, "127.0.0.1", port)
-    await asyncio.Event().wait()
+        self._data += data
+        head, end, body = self._data.partition(b"\r\n\r\n")
+        length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        if not end or len(body) < int(length):
+            return
+        self._body, self._data = body, b""
+        self._answered += 1
+        if time.monotonic() < self._until_s:
+            self._transport.write(self._request)
+        else:
+            self._done.set_result(None)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from loopwatch import Stall, agent as agent_module
+from loopwatch import Stall, registry
 
 try:
     import uvloop
@@ -102,7 +102,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         assert _own_threads() == []
     assert gc.callbacks == callbacks
     assert _signal_handlers() == handlers
-    assert agent_module._AGENTS == {}
+    assert registry._AGENTS == {}
     assert not [m for m in REGISTRY.collect() if m.name.startswith("loopwatch")]
 
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from loopwatch._version import __version__
 
 if TYPE_CHECKING:
-    from loopwatch.agent import Agent, current, install
+    from loopwatch.agent import Agent
     from loopwatch.config import Config
     from loopwatch.errors import ConfigError, LoopwatchError, MissingExtraError, NoRunningLoopError
     from loopwatch.exporters.base import Exporter
     from loopwatch.integrations.lifespan import lifespan
     from loopwatch.model import Cause, Frame, Sample, Snapshot, Stall
+    from loopwatch.registry import current, install
 
 __all__ = [
     "Agent",
@@ -48,8 +49,8 @@ _HOMES = {
     "Sample": "model",
     "Snapshot": "model",
     "Stall": "model",
-    "current": "agent",
-    "install": "agent",
+    "current": "registry",
+    "install": "registry",
     "lifespan": "integrations.lifespan",
 }
 

@@ -1,9 +1,7 @@
-"""The agent: wires one loop together, starts it, stops it, and keeps the registry of agents."""
+"""The agent: wires one loop together, starts it, stops it and puts everything back."""
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import logging
 import os
 import sys
@@ -16,8 +14,8 @@ from loopwatch.clock import NS_PER_S, monotonic_ns
 from loopwatch.config import Config
 from loopwatch.delivery import Delivery
 from loopwatch.diagnosis.tracker import Tracker
-from loopwatch.errors import ConfigError, LoopwatchError, NoRunningLoopError
-from loopwatch.exporters import Exporter, Source, make_exporters
+from loopwatch.errors import ConfigError, LoopwatchError
+from loopwatch.exporters import Exporter, Source
 from loopwatch.ledger import Identity, Ledger
 from loopwatch.probes.cpu import ThreadCpu
 from loopwatch.probes.executors import ExecutorProbe
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from loopwatch.model import Snapshot, Stall
     from loopwatch.server.http import HttpServer, View
 
-__all__ = ["Agent", "current", "install"]
+__all__ = ["Agent", "OnStall"]
 
 log = logging.getLogger("loopwatch")
 
@@ -58,11 +56,13 @@ class Agent:
         loop_name: str,
         exporters: Sequence[Exporter],
         on_stall: OnStall | None,
+        on_stopped: Callable[[Agent], None],
     ) -> None:
         self.config = config
         self._loop = loop
         self._exporters = exporters
         self._on_stall = on_stall
+        self._on_stopped = on_stopped
         self._stop_lock = threading.Lock()
         self._stopped = False
         self._close_hook: Callable[[], None] | None = None
@@ -111,6 +111,11 @@ class Agent:
         return self._ledger.identity.loop
 
     @property
+    def server(self) -> HttpServer | None:
+        """The thread server that serves this loop, maybe with others of the process."""
+        return self._http
+
+    @property
     def http_port(self) -> int | None:
         """The port of the thread server; `None` if it does not run."""
         return self._http.port if self._http is not None else None
@@ -138,7 +143,7 @@ class Agent:
             if self._stopped:
                 return
             self._stopped = True
-        _unregister(self)
+        self._on_stopped(self)
         self._watchdog.stop()
         self._restore_close()
         self._sensor.stop()
@@ -176,8 +181,11 @@ class Agent:
         state = "stopped" if self._stopped else "watching"
         return f"<loopwatch.Agent {self.loop_name!r} {state} by {self._sensor.name}>"
 
-    def _start(self) -> None:
-        """Start everything that `__init__` made. Loop thread."""
+    def start(self, others: Sequence[Agent] = ()) -> None:
+        """Start everything that `__init__` made. Loop thread; `install` does this.
+
+        `others` are the agents of other loops: a thread server of theirs is shared.
+        """
         try:
             self._start_exporters()
             self._hook_close()
@@ -185,7 +193,7 @@ class Agent:
             self._sidecar.start()
             self._delivery.start()
             self._watchdog.start()
-            self._start_http()
+            self._start_http(others)
         except BaseException:
             self.stop()
             raise
@@ -207,23 +215,25 @@ class Agent:
             else:
                 self._started.append(exporter)
 
-    def _start_http(self) -> None:
+    def _start_http(self, others: Sequence[Agent]) -> None:
         port = self.config.http_port
         if port is None:
             return
         from loopwatch.server.http import HttpServer, View  # noqa: PLC0415 - costs 20 ms, rare
 
-        server = _shared_server(self.config.http_host, port)
+        host = self.config.http_host
+        servers = [other.server for other in others if other.server is not None]
+        shared = [s for s in servers if port and (s.host, s.asked_port) == (host, port)]
         try:
-            if server is None:
-                server = HttpServer(self.config.http_host, port)
+            server = shared[0] if shared else HttpServer(host, port)
+            if not shared:
                 server.start()
         except OSError as error:
             # The app matters more than its metrics: one clear line, and it runs on.
             log.error(  # noqa: TRY400 - a traceback adds nothing to "port taken"
                 "loopwatch: cannot listen on %s:%d (%s); set http_port to a free port, or 0 to "
                 "have one picked. The loop is watched, but not served here",
-                self.config.http_host,
+                host,
                 port,
                 error.strerror or error,
             )
@@ -264,7 +274,29 @@ class Agent:
         if hook is not None and self._loop.__dict__.get("close") is hook:
             del self._loop.close
 
-    def _forget(self) -> None:
+    def check_same(
+        self,
+        config: Config,
+        on_stall: OnStall | None,
+        exporters: Sequence[str | Exporter] | None,
+    ) -> None:
+        """Raise `ConfigError` naming what differs from what this agent runs with."""
+        same = {
+            name: getattr(config, name) == getattr(self.config, name)
+            for name in Config.__dataclass_fields__
+        }
+        same["on_stall"] = on_stall is None or on_stall is self._on_stall
+        if exporters is not None:
+            kept = {exporter.name for exporter in self._exporters} | set(self._exporters)
+            same["exporters"] = all(item in kept for item in exporters)
+        different = [name for name, equal in same.items() if not equal]
+        if different:
+            raise ConfigError(
+                f"this loop is watched already, with another {', '.join(different)}: "
+                "install loopwatch once, or call current().stop() first"
+            )
+
+    def forget(self) -> None:
         """Fall silent in a forked child: no thread of ours is left there, and no lock is safe."""
         self._stopped = True
         self._restore_close()
@@ -273,68 +305,6 @@ class Agent:
             exporter.forget()
         if self._http is not None:
             self._http.forget()
-
-
-def install(
-    config: Config | None = None,
-    /,
-    *,
-    on_stall: OnStall | None = None,
-    exporters: Sequence[str | Exporter] | None = None,
-    **settings: Any,
-) -> Agent:
-    """Start watching the running loop and return its agent.
-
-    Settings are keywords, on top of the `LOOPWATCH_*` variables; or a whole `Config`, which is
-    taken as it is. `exporters` are names or `Exporter` objects. `on_stall` is called off the
-    loop, once while a stall is ongoing and once when it is over.
-
-    A second call on the same loop returns the same agent. Raises `ConfigError` for settings that
-    cannot work, or that differ from those the agent runs with, and `NoRunningLoopError` where no
-    loop runs.
-    """
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        raise NoRunningLoopError(
-            "no event loop runs in this thread: call loopwatch.install() inside a coroutine, "
-            "or use lifespan=loopwatch.lifespan()"
-        ) from None
-    if config is not None and settings:
-        raise ConfigError(
-            f"{', '.join(sorted(settings))}: pass settings as keywords or as a Config, not both"
-        )
-    with _LOCK:
-        agent = _AGENTS.get(id(loop))
-        if agent is not None:
-            _check_same(agent, config, on_stall, exporters, settings)
-            return agent
-        if config is None:
-            config = Config.from_env(**settings)
-        agent = Agent(
-            loop,
-            config,
-            _free_name(config.loop_name),
-            make_exporters(_wanted(config, exporters)),
-            on_stall,
-        )
-        agent._start()  # noqa: SLF001 - install is the agent's factory
-        _AGENTS[id(loop)] = agent
-        return agent
-
-
-def current() -> Agent | None:
-    """Return the agent of the running loop; `None` without one, or without a running loop."""
-    try:
-        return _AGENTS.get(id(asyncio.get_running_loop()))
-    except RuntimeError:
-        return None
-
-
-# The one registry of agents, by the id of their loop: an agent keeps its loop alive, so the id
-# cannot be taken by another one. The lock is held while agents start, never by the watchdog.
-_AGENTS: Final[dict[int, Agent]] = {}
-_LOCK = threading.RLock()
 
 
 def _start_sensor(
@@ -348,78 +318,3 @@ def _start_sensor(
         sidecar = Sidecar(loop, min(interval_ns, threshold_ns // _BEATS_PER_THRESHOLD))
         tick = sensor = TickSensor(sidecar)
     return sidecar, tick, sensor
-
-
-def _wanted(config: Config, exporters: Sequence[str | Exporter] | None) -> Sequence[str | Exporter]:
-    wanted = list(config.exporters if exporters is None else exporters)
-    if config.stall_log is not None and "jsonl" not in wanted:
-        wanted.append("jsonl")
-    return wanted
-
-
-def _check_same(
-    agent: Agent,
-    config: Config | None,
-    on_stall: OnStall | None,
-    exporters: Sequence[str | Exporter] | None,
-    settings: dict[str, Any],
-) -> None:
-    if config is None:
-        config = Config.from_env(**settings) if settings else agent.config
-    asked = {"on_stall": on_stall is None or on_stall is agent._on_stall}  # noqa: SLF001
-    for name in Config.__dataclass_fields__:
-        asked[name] = getattr(config, name) == getattr(agent.config, name)
-    if exporters is not None:
-        kept = {e.name for e in agent._exporters} | set(agent._exporters)  # noqa: SLF001
-        asked["exporters"] = all(item in kept for item in exporters)
-    different = [name for name, same in asked.items() if not same]
-    if different:
-        raise ConfigError(
-            f"this loop is watched already, with another {', '.join(different)}: "
-            "install loopwatch once, or call current().stop() first"
-        )
-
-
-def _free_name(name: str) -> str:
-    taken = {agent.loop_name for agent in _AGENTS.values()}
-    number = 1
-    free = name
-    while free in taken:
-        number += 1
-        free = f"{name}-{number}"
-    return free
-
-
-def _shared_server(host: str, port: int) -> HttpServer | None:
-    for agent in _AGENTS.values():
-        server = agent._http  # noqa: SLF001 - agents of one process share
-        if port and server is not None and (server.host, server.asked_port) == (host, port):
-            return server
-    return None
-
-
-def _unregister(agent: Agent) -> None:
-    # No lock: `stop` may run on a watchdog thread while another loop installs and waits for it.
-    for key, other in list(_AGENTS.items()):
-        if other is agent:
-            _AGENTS.pop(key, None)
-
-
-def _stop_all() -> None:
-    for agent in list(_AGENTS.values()):
-        agent.stop()
-
-
-def _forget_all() -> None:
-    global _LOCK  # noqa: PLW0603 - another thread of the parent may have held it
-    _LOCK = threading.RLock()
-    for agent in list(_AGENTS.values()):
-        agent._forget()  # noqa: SLF001
-    _AGENTS.clear()
-
-
-# Both once per process: neither can be taken back without a trace, and without agents they do
-# nothing. A child watches its own loops or nothing; records on their way are flushed at exit.
-atexit.register(_stop_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

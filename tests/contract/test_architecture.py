@@ -22,6 +22,7 @@ LAYERS = [
     {"recorder"},
     {"watchdog"},
     {"agent"},
+    {"registry"},
     {"integrations", "demo"},
     {"cli", "__init__", "__main__"},
 ]

@@ -157,7 +157,7 @@ def test_progress_names_the_stall_in_progress() -> None:
     book = ledger()
     assert "no stall yet" in progress(book.snapshot(), None, 1.0, 0)
     book.opened(0, stall(phase=Phase.ONGOING))
-    assert "s: slow |" in progress(book.snapshot(), None, 1.0, 7)
+    assert "s: slow " in progress(book.snapshot(), None, 1.0, 7)
     assert "STALLED" in progress(book.snapshot(), None, 1.0, 7)
     book.closed(0, 512_000_000, stall())
     after = progress(book.snapshot(), stall(), 1.0, 7)

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from loopwatch.agent import current, install
 from loopwatch.config import Config
+from loopwatch.registry import current, install
 
 __all__ = ["lifespan"]
 
