@@ -23,6 +23,7 @@ from benchmarks.common import Figure, NotMeasuredError, not_measured
 # Those in one row run at the same time: idle apps, and stalls that sleep.
 PLAN: Final = (
     ("requests_cpu",),
+    ("saturation",),
     ("selector_hook",),
     ("idle", "memory"),
     ("duration",),

@@ -13,6 +13,7 @@ import random
 import statistics
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -147,6 +148,24 @@ def rss_bytes() -> int:
     except OSError as error:
         raise NotMeasuredError(f"no /proc: {error.strerror}") from None
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def switches_by_thread() -> dict[str, int]:
+    """Return the voluntary context switches of every thread so far, by its name."""
+    names = {thread.native_id: thread.name for thread in threading.enumerate()}
+    switches = {}
+    for task in Path("/proc/self/task").glob("*"):
+        fields = dict(
+            line.split(":\t", 1)
+            for line in (task / "status").read_text(encoding="ascii").splitlines()
+            if ":\t" in line
+        )
+        switches[names.get(int(task.name), task.name)] = int(
+            fields["voluntary_ctxtswitches_by_thread"]
+        )
+    if not switches:
+        raise NotMeasuredError("no /proc/self/task")
+    return switches
 
 
 def quantile(values: Sequence[float], q: float) -> float:

@@ -8,12 +8,17 @@ all threads from `/proc/self/task/*/status`. Told: watched minus not watched, pe
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.common import Figure, NotMeasuredError, per_loop, result_of, run, start_child
+from benchmarks.common import (
+    Figure,
+    per_loop,
+    result_of,
+    run,
+    start_child,
+    switches_by_thread,
+)
 
 WANTED_CPU: Final = 0.002
 WANTED_WAKE_UPS: Final = 25.0
@@ -64,27 +69,15 @@ async def _wait(watched: bool) -> dict[str, Any]:
 
         loopwatch.install()
     await asyncio.sleep(_SETTLE_S)
-    before, cpu_s, began_s = _switches(), time.process_time(), time.monotonic()
+    before, cpu_s, began_s = switches_by_thread(), time.process_time(), time.monotonic()
     await asyncio.sleep(_WAIT_S)
-    cpu_s, wall_s, after = time.process_time() - cpu_s, time.monotonic() - began_s, _switches()
+    cpu_s, wall_s, after = (
+        time.process_time() - cpu_s,
+        time.monotonic() - began_s,
+        switches_by_thread(),
+    )
     server.close()
     return {
         "cpu_ratio": cpu_s / wall_s,
         "wake_ups_per_s": {name: (n - before.get(name, 0)) / wall_s for name, n in after.items()},
     }
-
-
-def _switches() -> dict[str, int]:
-    """Return the voluntary context switches of every thread so far, by its name."""
-    names = {thread.native_id: thread.name for thread in threading.enumerate()}
-    switches = {}
-    for task in Path("/proc/self/task").glob("*"):
-        fields = dict(
-            line.split(":\t", 1)
-            for line in (task / "status").read_text(encoding="ascii").splitlines()
-            if ":\t" in line
-        )
-        switches[names.get(int(task.name), task.name)] = int(fields["voluntary_ctxt_switches"])
-    if not switches:
-        raise NotMeasuredError("no /proc/self/task")
-    return switches

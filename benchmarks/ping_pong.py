@@ -1,7 +1,7 @@
 """The worst case: one byte to and fro between two protocols, an iteration for each hop. Told only.
 
 Nothing else happens in an iteration, so whatever loopwatch adds to one weighs most here. Windows
-of 0.6 s in ABBA order in one process, each on a new loop (so that libuv's idle-time metric is
+of 0.25 s in ABBA order in one process, each on a new loop (so that libuv's idle-time metric is
 really off in the off windows). Told: CPU time of the process per hop, on/off, median of the pairs
 with its 90 % bootstrap interval.
 """
@@ -26,9 +26,9 @@ from benchmarks.common import (
     run,
 )
 
-_PAIRS: Final = 12
-_WINDOW_S: Final = 0.6
-_SETTLE_S: Final = 0.1
+_PAIRS: Final = 16
+_WINDOW_S: Final = 0.25
+_SETTLE_S: Final = 0.05
 
 
 def measure() -> list[Figure]:

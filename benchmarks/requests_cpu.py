@@ -1,13 +1,13 @@
 """CPU per request of a FastAPI app under uvicorn, watched against not watched: at most 1.01.
 
 Two equal server processes, and a client that keeps 16 connections of one of them busy (each sends
-its next request when the last is answered) for slices of 0.1 s, now the one, now the other, in
-ABBA order: neighbours see the same machine, which one server with long windows would not. For 2 s
-loopwatch is installed in the first server, then for 2 s in the second, so what differs between
+its next request when the last is answered) for slices of 0.1 s, now the one, now the other:
+neighbours see the same machine, which one server with long windows would not. For a while
+loopwatch is installed in the first server, then as long in the second, so what differs between
 two processes cancels: a ratio is the geometric mean of both halves, and a half is the median of
 its slice pairs. A slice's figure is the CPU time of the whole server process, loopwatch's threads
 included, over the requests it answered. Told: the median of 16 ratios and its 90 % bootstrap
-interval; and the same of neighbouring slices that are alike, which is what noise alone does.
+interval; and the same of slices that are alike, which is what noise alone does.
 
 libuv cannot switch its idle-time metric off again, so on uvloop the server that is not watched
 has it on: its cost (two clock reads a poll) shows in the ping-pong figures.
@@ -16,35 +16,34 @@ has it on: its cost (two clock reads a poll) shows in the ping-pong figures.
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
-import subprocess
 import time
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.common import (
     Figure,
-    NotMeasuredError,
     in_child,
     interval_of_median,
     need,
     per_loop,
     run,
-    start_child,
 )
+from benchmarks.load import Target, serving
 from benchmarks.web_app import make_app, start_server
+
+if TYPE_CHECKING:
+    from benchmarks.load import Slice
 
 WANTED: Final = 1.01
 _RATIOS: Final = 16
-_QUADS: Final = 5
+_PAIRS: Final = 8
 _SLICE_S: Final = 0.1
 _SETTLE_S: Final = 0.1
 _WARM_UP_S: Final = 2.0
-_CONNECTIONS: Final = 16
 
 
 def measure() -> list[Figure]:
-    """Return three figures for each loop."""
+    """Return two figures for each loop."""
     need("fastapi", "uvicorn")
     return per_loop(_figures, "CPU per request, on/off")
 
@@ -62,10 +61,6 @@ def _figures(loop: str) -> list[Figure]:
             got,
         ),
         Figure(f"same, alike slices, {loop}", _with_interval(got["alike"])),
-        Figure(
-            f"loopwatch's threads under load, {loop}",
-            f"{got['own_ratio'] * 100:.2f} % of a core",
-        ),
     ]
 
 
@@ -96,10 +91,8 @@ async def _serve() -> None:
             agent.stop()
 
     @app.get("/used")
-    async def used() -> list[float]:
-        agent = loopwatch.current()
-        own_s = agent.snapshot().self_cpu_s_total if agent is not None else 0.0
-        return [time.process_time(), own_s]
+    async def used() -> float:
+        return time.process_time()
 
     _, task, port = await start_server(app)
     print(port, flush=True)
@@ -109,48 +102,26 @@ async def _serve() -> None:
 # The client.
 
 
-class Slice(NamedTuple):
-    """What one server did in one slice."""
-
-    cpu_per_request_s: float
-    requests_per_s: float
-    own_ratio: float
-
-
 def drive(loop: str) -> dict[str, Any]:
     """Start both servers, drive them in turn, and compare. Child."""
-    processes = [start_child("benchmarks.requests_cpu:serve", loop=loop) for _ in range(2)]
-    try:
-        result: dict[str, Any] = asyncio.run(_drive([_port_of(process) for process in processes]))
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+    with serving("benchmarks.requests_cpu:serve", loop, 2) as ports:
+        result: dict[str, Any] = asyncio.run(_drive(ports))
     return result
 
 
-def _port_of(process: subprocess.Popen[str]) -> int:
-    line = process.stdout.readline() if process.stdout is not None else ""
-    if not line.strip():
-        raise NotMeasuredError("the server did not start")
-    return int(line)
-
-
 async def _drive(ports: list[int]) -> dict[str, Any]:
-    first, second = [await _Server.connect(port) for port in ports]
-    for server in (first, second):
-        await server.slice(_WARM_UP_S)
+    first, second = [await Target.connect(port) for port in ports]
+    for target in (first, second):
+        await target.load(_WARM_UP_S)
     ratios, alike = [], []
-    on_slices: list[Slice] = []
     off_slices: list[Slice] = []
     for _ in range(_RATIOS):
         halves, noise = [], []
         for on, off in ((first, second), (second, first)):
-            quads = await _half(on, off)
-            halves.append(statistics.median(_ratios(quads)))
-            noise.append(statistics.median(_ratio(q[1], q[2]) for q in quads))
-            on_slices += [s for q in quads for s in (q[0], q[3])]
-            off_slices += [s for q in quads for s in (q[1], q[2])]
+            on_off = await _half(on, off, on_first=on is first)
+            halves.append(statistics.median(_ratio(a, b) for a, b in on_off))
+            noise.append(statistics.median(_alike(on_off)))
+            off_slices += [b for _, b in on_off]
         ratios.append(statistics.geometric_mean(halves))
         alike.append(statistics.geometric_mean(noise))
     return {
@@ -158,100 +129,31 @@ async def _drive(ports: list[int]) -> dict[str, Any]:
         "alike": alike,
         "off_s": statistics.median(s.cpu_per_request_s for s in off_slices),
         "requests_per_s": statistics.median(s.requests_per_s for s in off_slices),
-        "own_ratio": statistics.mean(s.own_ratio for s in on_slices),
     }
 
 
-async def _half(on: _Server, off: _Server) -> list[list[Slice]]:
-    """Watch one of the servers for a while; return its slices in quads: on, off, off, on."""
+async def _half(on: Target, off: Target, *, on_first: bool) -> list[tuple[Slice, Slice]]:
+    """Watch one of the targets for a while; return pairs of slices on and off."""
     await on.get("/watch?on=true")
     await asyncio.sleep(_SETTLE_S)
-    quads = [[await server.slice(_SLICE_S) for server in (on, off, off, on)] for _ in range(_QUADS)]
+    pairs = []
+    for _ in range(_PAIRS):
+        if on_first:
+            pairs.append((await on.load(_SLICE_S), await off.load(_SLICE_S)))
+        else:
+            after = await off.load(_SLICE_S)
+            pairs.append((await on.load(_SLICE_S), after))
     await on.get("/watch?on=false")
-    return quads
+    return pairs
 
 
-def _ratios(quads: list[list[Slice]]) -> list[float]:
-    return [_ratio(on, off) for q in quads for on, off in ((q[0], q[1]), (q[3], q[2]))]
+def _alike(pairs: list[tuple[Slice, Slice]]) -> list[float]:
+    return [
+        _ratio(one, other)
+        for at in range(0, len(pairs), 2)
+        for one, other in zip(pairs[at], pairs[at + 1], strict=True)
+    ]
 
 
 def _ratio(one: Slice, other: Slice) -> float:
     return one.cpu_per_request_s / other.cpu_per_request_s
-
-
-class _Server:
-    """One of the servers, seen from the client."""
-
-    def __init__(self, connections: list[_Connection]) -> None:
-        self._connections = connections
-
-    @classmethod
-    async def connect(cls, port: int) -> _Server:
-        loop = asyncio.get_running_loop()
-        pairs = [
-            await loop.create_connection(_Connection, "127.0.0.1", port)
-            for _ in range(_CONNECTIONS)
-        ]
-        return cls([connection for _, connection in pairs])
-
-    async def get(self, path: str) -> Any:
-        """Return the JSON of one answer."""
-        return json.loads(await self._connections[0].get(path))
-
-    async def slice(self, length_s: float) -> Slice:
-        """Keep all connections busy for a while; return what that cost."""
-        cpu_before_s, own_before_s = await self.get("/used")
-        began_s = time.monotonic()
-        until_s = began_s + length_s
-        done = await asyncio.gather(*(c.repeat(until_s) for c in self._connections))
-        took_s = time.monotonic() - began_s
-        cpu_s, own_s = await self.get("/used")
-        requests = sum(done)
-        return Slice(
-            (cpu_s - cpu_before_s) / requests, requests / took_s, (own_s - own_before_s) / took_s
-        )
-
-
-class _Connection(asyncio.Protocol):
-    """One connection, one request at a time."""
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        self._data = b""
-        self._until_s = 0.0
-        self._answered = 0
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self._done.done():
-            self._done.set_exception(exc or ConnectionResetError("the server is gone"))
-
-    async def get(self, path: str) -> bytes:
-        """Return the body of the answer."""
-        await self._ask(path, 0.0)
-        return self._body
-
-    async def repeat(self, until_s: float) -> int:
-        """Ask again and again until then; return how many answers came."""
-        before = self._answered
-        await self._ask("/items/7?q=x", until_s)
-        return self._answered - before
-
-    async def _ask(self, path: str, until_s: float) -> None:
-        self._until_s = until_s
-        self._request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-        self._done = asyncio.get_running_loop().create_future()
-        self._transport.write(self._request)
-        await self._done
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        head, end, body = self._data.partition(b"\r\n\r\n")
-        length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
-        if not end or len(body) < int(length):
-            return
-        self._body, self._data = body, b""
-        self._answered += 1
-        if time.monotonic() < self._until_s:
-            self._transport.write(self._request)
-        else:
-            self._done.set_result(None)

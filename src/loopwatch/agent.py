@@ -153,7 +153,10 @@ class Agent:
             self._http.remove(self._view)
         self._delivery.stop()
         for exporter in self._started:
-            exporter.stop()
+            try:
+                exporter.stop()
+            except Exception:  # noqa: BLE001 - stopping must not fail the host's shutdown
+                self._ledger.error("exporter")
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import os
 import threading
-from typing import Any, Final, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from loopwatch.agent import Agent, OnStall
 from loopwatch.config import Config

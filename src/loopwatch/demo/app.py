@@ -30,6 +30,17 @@ class Shop:
         self._price_url = price_url
         self._sizes = sizes
         self._listeners: set[asyncio.Task[None]] = set()
+        self.requests = 0
+
+    async def receive(self, request: Request) -> None:
+        """Count a request and name its task.
+
+        uvicorn calls the task Task-1234; with a name a stall tells which request it was.
+        """
+        self.requests += 1
+        task = asyncio.current_task()
+        if task is not None:
+            task.set_name(f"{request.method} {request.url.path}")
 
     async def healthy(self) -> str:
         """Wait as one should: the loop serves others meanwhile."""
@@ -109,7 +120,7 @@ def make_app(shop: Shop, **settings: Any) -> FastAPI:
     app = FastAPI(
         title="loopwatch demo",
         lifespan=loopwatch.lifespan(**settings),
-        dependencies=[Depends(_name_task)],
+        dependencies=[Depends(shop.receive)],
     )
     handlers = {mistake.path: mistake.handler for mistake in MISTAKES}
     handlers |= {LEAK: Shop.subscribe, HEALTHY: Shop.healthy}
@@ -123,10 +134,3 @@ def make_app(shop: Shop, **settings: Any) -> FastAPI:
     # Not a route: the metrics that an app may serve already, with loopwatch's among them.
     app.mount("/metrics", make_asgi_app())
     return app
-
-
-async def _name_task(request: Request) -> None:
-    # uvicorn's task of a request is called Task-1234; a stall then tells which request it was.
-    task = asyncio.current_task()
-    if task is not None:
-        task.set_name(f"{request.method} {request.url.path}")

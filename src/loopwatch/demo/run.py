@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 
 from loopwatch.demo.app import HEALTHY, LEAK, MISTAKES, Shop, make_app
-from loopwatch.demo.load import Load
+from loopwatch.demo.load import Load, Tally
 from loopwatch.demo.mistakes import STALL_S, Sizes
 from loopwatch.demo.slow import SlowServer
 from loopwatch.demo.view import View, progress, summary, table
@@ -60,8 +60,9 @@ def run_demo(options: Options) -> None:
             # Tried out here, where it can be told: an agent never fails its host for a port.
             http_port = _port_of(probe)
         neighbour = stack.enter_context(SlowServer(STALL_S))
+        shop = Shop(neighbour.url, Sizes.measure())
         app = make_app(
-            Shop(neighbour.url, Sizes.measure()),
+            shop,
             exporters=["prometheus", view],
             http_host=_HOST,
             http_port=http_port,
@@ -77,7 +78,7 @@ def run_demo(options: Options) -> None:
                 timeout_graceful_shutdown=_GRACE_S,
             )
         )
-        show = _Show(options, server, view, _port_of(listener), http_port)
+        show = _Show(options, server, shop, view, _port_of(listener), http_port)
         stack.enter_context(_ended_by_signals(server))
         show.start()
         try:
@@ -93,20 +94,27 @@ class _Show:
     """Everything but the app: starts the load, shows how it goes, ends it when the time is up."""
 
     def __init__(
-        self, options: Options, server: uvicorn.Server, view: View, port: int, http_port: int
+        self,
+        options: Options,
+        server: uvicorn.Server,
+        shop: Shop,
+        view: View,
+        port: int,
+        http_port: int,
     ) -> None:
         self._options = options
         self._server = server
+        self._shop = shop
         self._view = view
         self._app_url = f"http://{_HOST}:{port}"
         self._own_url = f"http://{_HOST}:{http_port}"
         self._load = Load(
             self._app_url,
-            lambda: server.should_exit,
             healthy=HEALTHY,
             mistakes=[mistake.path for mistake in MISTAKES],
             leak=LEAK,
         )
+        self._tally = Tally()
         self._began_s = time.monotonic()
         self._elapsed_s = 0.0
         self._in_place = sys.stdout.isatty()
@@ -121,6 +129,7 @@ class _Show:
         self._server.should_exit = True
         self._view.changed.set()
         self._thread.join(_JOIN_S)
+        self._tally = self._load.end()
 
     def tell(self) -> None:
         """Print the table and the totals."""
@@ -130,7 +139,7 @@ class _Show:
         print()
         if groups:
             print(f"{table(groups, self._view.began_at_s)}\n")
-        for sentence in summary(snapshot, self._elapsed_s, self._load):
+        for sentence in summary(snapshot, self._elapsed_s, self._tally):
             print(sentence)
         print("\nNext: put lifespan=loopwatch.lifespan() into your own FastAPI(...) and run it.")
 
@@ -144,7 +153,6 @@ class _Show:
             self._introduce()
             self._load.start()
             self._follow()
-            self._load.join()
         except BrokenPipeError:
             pass  # nobody reads any more; the main thread finds that out too
         finally:
@@ -165,17 +173,18 @@ class _Show:
         )
 
     def _follow(self) -> None:
-        next_line_s = 0.0
+        every_s = _REWRITE_S if self._in_place else _LINE_S
+        next_s = 0.0
         while not self._server.should_exit:
             self._elapsed_s = time.monotonic() - self._began_s
             left_s = (self._options.seconds or float("inf")) - self._elapsed_s
             if left_s <= 0:
                 break
-            if self._in_place or self._elapsed_s >= next_line_s:
-                next_line_s += _LINE_S
+            if self._elapsed_s >= next_s or self._in_place:
+                next_s = self._elapsed_s + every_s
                 self._show_progress()
-            # News shows at once: a stall is over soon.
-            self._view.changed.wait(min(_REWRITE_S, left_s))
+            # News shows at once where it can: a stall is over soon.
+            self._view.changed.wait(max(0.0, min(next_s - self._elapsed_s, left_s)))
             self._view.changed.clear()
         self._server.should_exit = True
         self._elapsed_s = time.monotonic() - self._began_s
@@ -187,7 +196,7 @@ class _Show:
         snapshot = self._view.snapshot()
         if snapshot is None:
             return
-        line = progress(snapshot, self._view.last, self._elapsed_s, self._load.requests)
+        line = progress(snapshot, self._view.last, self._elapsed_s, self._shop.requests)
         if self._in_place:
             # A line that wraps cannot be rewritten.
             line = line[: shutil.get_terminal_size().columns - 1]

@@ -14,7 +14,7 @@ from loopwatch.exporters import Exporter, Source
 from loopwatch.model import Phase
 
 if TYPE_CHECKING:
-    from loopwatch.demo.load import Load
+    from loopwatch.demo.load import Tally
     from loopwatch.model import Culprit, Snapshot, Stall
 
 __all__ = ["Group", "View", "progress", "summary", "table"]
@@ -138,21 +138,21 @@ def table(groups: list[Group], began_at_s: float) -> str:
     return "\n".join(text)
 
 
-def summary(snapshot: Snapshot, elapsed_s: float, load: Load) -> list[str]:
+def summary(snapshot: Snapshot, elapsed_s: float, healthy: Tally) -> list[str]:
     """Return the totals as sentences."""
     stalls = sum(snapshot.stalls_total.values())
     stalled_s = sum(snapshot.stall_s_total.values())
-    share = min(1.0, stalled_s / elapsed_s)
-    healthy, limits = load.healthy, snapshot.thresholds
+    # Ctrl-C may come before the first second, or before the first moment.
+    share = min(1.0, stalled_s / elapsed_s) if elapsed_s else 0.0
+    limits = snapshot.thresholds
     told = f"{_counted(stalls, 'stall')} of {limits.stall_s:g} s or more, {stalled_s:.2f} s in all"
     felt = f"{_counted(healthy.served, 'healthy request')}, the slowest {healthy.slowest_s:.2f} s"
     said = [
         f"{told}: {share:.0%} of the time the app served nobody.",
         f"{felt}: all wait while one blocks.",
     ]
-    failed = healthy.failed + load.mistakes.failed
-    if failed:
-        said.append(f"{_counted(failed, 'request')} failed.")
+    if healthy.failed:
+        said.append(f"{_counted(healthy.failed, 'healthy request')} got no answer at all.")
     over = snapshot.tasks > limits.tasks
     verdict = "more than {:,}, suspect a task leak" if over else "below the threshold of {:,}"
     said.append(
