@@ -160,9 +160,7 @@ def switches_by_thread() -> dict[str, int]:
             for line in (task / "status").read_text(encoding="ascii").splitlines()
             if ":\t" in line
         )
-        switches[names.get(int(task.name), task.name)] = int(
-            fields["voluntary_ctxtswitches_by_thread"]
-        )
+        switches[names.get(int(task.name), task.name)] = int(fields["voluntary_ctxt_switches"])
     if not switches:
         raise NotMeasuredError("no /proc/self/task")
     return switches

@@ -3,8 +3,8 @@
 Growth: resident memory of a FastAPI app under uvicorn before and a second after `install()`, both
 after requests and a collection; once with prometheus_client imported by the app already, once
 without; median of 3 children. Flatness: 10,000 stalls of about 7 ms in a row at a threshold of
-5 ms; wanted is less than 1 MB between the 2,000th and the last. (Two more may be told: the collections before
-each reading take longer than the threshold.)
+5 ms; wanted is less than 1 MB between the 2,000th and the last. (One or two more may be told: the
+collection before a reading can take longer than the threshold.)
 """
 
 from __future__ import annotations
