@@ -54,7 +54,8 @@ class Target:
         """Open all connections."""
         loop = asyncio.get_running_loop()
         pairs = [
-            await loop.create_connection(_Connection, "127.0.0.1", port) for _ in range(_CONNECTIONS)
+            await loop.create_connection(_Connection, "127.0.0.1", port)
+            for _ in range(_CONNECTIONS)
         ]
         return cls([connection for _, connection in pairs])
 
