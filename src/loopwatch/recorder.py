@@ -32,10 +32,15 @@ __all__ = ["Recorder", "Seen"]
 
 
 class Seen(NamedTuple):
-    """One look at the stalled thread: its stack, innermost first, and its task."""
+    """One look at the stalled thread: its stack, innermost first, and its task.
+
+    `late` means that the watchdog came far later than it wanted to: something held the GIL, and
+    what did may be gone from the stack by now.
+    """
 
     stack: tuple[Position, ...]
     task: TaskInfo | None
+    late: bool = False
 
 
 class Recorder:
@@ -89,6 +94,8 @@ class Recorder:
             if not seen.stack:
                 continue
             frames = tuple(self._namer.name(position) for position in seen.stack)
+            if seen.late and not any(frame.in_app for frame in frames):
+                continue  # the host's code has returned already: better nobody than a library
             files.update(
                 (frame, position.code.co_filename)
                 for frame, position in zip(frames, seen.stack, strict=True)

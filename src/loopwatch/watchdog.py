@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Watchdog", "Watched"]
 
 _CENSUS_NS: Final = NS_PER_S
+# Waking up this much too late is not the scheduler's doing: the GIL could not be had.
+_OVERSLEPT_NS: Final = 25_000_000
 _SHORTEST_NAP_NS: Final = 1_000_000
 _NAP_AFTER_FAILURE_NS: Final = NS_PER_S
 _JOIN_S: Final = 0.3
@@ -80,6 +82,7 @@ class Watchdog:
         self._sampling = stacks_work()
         self._spans: deque[tuple[int, int]] = deque(maxlen=_SPANS)
         self._census_ns = 0
+        self._planned_ns = monotonic_ns()
         self._stopping = False
         # Taken at birth; `wake` gives it back. Giving back never waits, so the loop may do it.
         self._wake_lock = threading.Lock()
@@ -112,6 +115,7 @@ class Watchdog:
             next_ns = self._guarded_look()
             # With a high threshold the numbers must still move.
             nap_ns = min(_CENSUS_NS, max(_SHORTEST_NAP_NS, next_ns - monotonic_ns()))
+            self._planned_ns = monotonic_ns() + nap_ns
             self._wake_lock.acquire(timeout=nap_ns / NS_PER_S)
         self._guarded_look()
 
@@ -193,24 +197,21 @@ class Watchdog:
             self._ask_for_the_end()
 
     def _sample(self, track: Track[Seen]) -> None:
-        if not self._sampling:
-            return
         watched = self._watched
+        if not self._sampling or (track.iteration < 0 and watched.sensor is not watched.tick):
+            return  # the loop waits to be woken up: its stack is the selector, nobody's fault
         at_ns = monotonic_ns()
         try:
             seen = Seen(
-                sample_stack(watched.ident, watched.sidecar.base_depth), read_task(watched.loop)
+                sample_stack(watched.ident, watched.sidecar.base_depth),
+                read_task(watched.loop),
+                late=at_ns - self._planned_ns > _OVERSLEPT_NS,
             )
         except Exception as error:  # noqa: BLE001 - reads private state of the interpreter
             self._delivery.fault("probe", "sampling the stack", error)
             return
         # Only what was still going on afterwards is known to belong to this stretch.
-        still = (
-            watched.sensor.is_at(track.iteration)
-            if track.iteration >= 0
-            else watched.tick.is_at(-1 - track.iteration)
-        )
-        if still:
+        if watched.sensor.is_at(track.iteration):
             self._tracker.add(track, at_ns, seen)
 
     def _ask_for_the_end(self) -> None:
