@@ -279,15 +279,15 @@ def test_garbage_collections_on_the_loop_are_counted(run_exact: Run) -> None:
 
     async def main() -> tuple[float, float, float]:
         with loopwatch.install() as agent:
-            await asyncio.sleep(0.12)
+            await asyncio.sleep(0.6)
             before = agent.snapshot().gc_pause_s_total
             elsewhere = threading.Thread(target=gc.collect)
             elsewhere.start()
             elsewhere.join()
-            await asyncio.sleep(0.12)
+            await asyncio.sleep(0.6)
             between = agent.snapshot().gc_pause_s_total
             gc.collect()
-            await asyncio.sleep(0.12)
+            await asyncio.sleep(0.6)
             return before, between, agent.snapshot().gc_pause_s_total
 
     before, between, after = run_exact(main())

@@ -60,6 +60,16 @@ def test_busy_time_over_many_polls_is_no_stall() -> None:
     assert ends(state, raw(1550, 550, 1545, 60, waiting=True)) == []
 
 
+def test_busy_time_over_many_polls_does_not_lengthen_a_period() -> None:
+    """Seen busy, then the watchdog was kept from looking while the loop polled a thousand times."""
+    state = LibuvState(raw(1000, 500, 1000, 5, waiting=False), LIMIT)
+    assert ends(state, raw(1640, 500, 1639, 1005, waiting=False)) == []
+    assert state.since_ns == round(1639.5 * MS)
+    opened = LibuvState(raw(1000, 500, 990, 5, waiting=True), LIMIT)
+    ends(opened, raw(1120, 520, 1020, 5, waiting=False))
+    assert ends(opened, raw(1900, 520, 1899, 900, waiting=False)) == [(1020, 1120)]
+
+
 def test_short_periods_are_not_kept() -> None:
     """What stays below the limit is not handed out."""
     state = LibuvState(raw(1000, 500, 990, 5, waiting=True), LIMIT)

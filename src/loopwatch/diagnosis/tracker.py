@@ -82,6 +82,11 @@ class Tracker(Generic[S]):
         self._stopped_ns = 0
 
     @property
+    def tracking(self) -> bool:
+        """Whether a stretch is being followed, be it a stall yet or not."""
+        return self._track is not None
+
+    @property
     def active(self) -> Track[S] | None:
         """The stall in progress."""
         return self._track if self._track is not None and self._track.opened else None

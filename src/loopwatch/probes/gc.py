@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING
 
 from loopwatch.clock import monotonic_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["GcProbe"]
 
@@ -15,13 +18,11 @@ class GcProbe:
     """Adds up the pauses of collections that ran on the thread `ident`.
 
     The callback runs inside the collector: no lock, no allocation that could start another
-    collection, two plain stores.
+    collection, closure variables.
     """
 
     def __init__(self, ident: int) -> None:
-        self._ident = ident
-        self._began_ns = 0
-        self.pause_ns = 0
+        self._callback, self.read_ns = _pauses(ident)
 
     def start(self) -> None:
         """Register with the collector."""
@@ -32,11 +33,22 @@ class GcProbe:
         if self._callback in gc.callbacks:
             gc.callbacks.remove(self._callback)
 
-    def _callback(self, phase: str, _info: dict[str, Any]) -> None:
-        if get_ident() != self._ident:
-            return
+
+def _pauses(ident: int) -> tuple[Callable[[str, dict[str, int]], None], Callable[[], int]]:
+    """Return the callback, and a function that reads the pauses so far in ns."""
+    clock, this_thread = monotonic_ns, get_ident
+    began_ns = 0
+    pause_ns = 0
+
+    def on_collection(phase: str, _info: dict[str, int]) -> None:
+        # Collections do not overlap: a stop belongs to the start before it, on the same thread.
+        nonlocal began_ns, pause_ns
         if phase == "start":
-            self._began_ns = monotonic_ns()
-        elif self._began_ns:
-            self.pause_ns += monotonic_ns() - self._began_ns
-            self._began_ns = 0
+            began_ns = clock()
+        elif this_thread() == ident and began_ns:
+            pause_ns += clock() - began_ns
+
+    def read_ns() -> int:
+        return pause_ns
+
+    return on_collection, read_ns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 __all__ = ["Period", "Reading", "Sensor", "SensorUnavailableError"]
 
@@ -22,8 +22,7 @@ class Period:
         return self.end_ns - self.start_ns
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What the sensor says now.
 
     `busy_since_ns` is `None` while the loop waits. `ended` holds the long periods that ended

@@ -37,6 +37,8 @@ _SYMBOLS: Final = (
     "uv_now",
     "uv_version",
 )
+# A wait that was interrupted for less than this between two looks counts as one wait.
+_ONE_WAIT_NS: Final = 20_000
 # Poll returns between two readings up to which busy time can be laid to one period.
 _ATTRIBUTABLE: Final = 3
 
@@ -71,9 +73,14 @@ class LibuvSensor:
             raise SensorUnavailableError("not a uvloop loop")
         if not hasattr(loop, "__dict__"):
             raise SensorUnavailableError("the loop's close() cannot be watched")
-        self._libuv = _load(module)
+        libuv = _load(module)
+        self._configure = libuv.uv_loop_configure
+        self._idle_time = libuv.uv_metrics_idle_time
+        self._info = libuv.uv_metrics_info
+        self._cached_time = libuv.uv_now
         self._pointer = _loop_pointer(module, loop)
         self._metrics = _UvMetrics()
+        self._metrics_reference = ctypes.byref(self._metrics)
         # Guards the pointer: once `stop` has returned, libuv is never called again. The agent
         # stops this sensor before the loop closes.
         self._lock = threading.Lock()
@@ -85,7 +92,7 @@ class LibuvSensor:
 
     def start(self, limit_ns: int) -> None:
         """Switch the idle-time metric on. It stays on: libuv has no way to switch it off."""
-        if self._libuv.uv_loop_configure(self._pointer, _METRICS_IDLE_TIME) != 0:
+        if self._configure(self._pointer, _METRICS_IDLE_TIME) != 0:
             raise SensorUnavailableError("libuv refused to measure idle time")
         raw = self._look()
         self._idle_at_start_ns = raw.idle_ns
@@ -98,7 +105,7 @@ class LibuvSensor:
         with self._lock:
             if not self._alive or self._state is None:
                 return Reading(0, None, None, None)
-            raw = self._look()
+            raw = self._look(self._state.last)
         served, self._served_ns = self._served_ns, None
         ended = self._state.advance(raw, served)
         return Reading(
@@ -126,16 +133,21 @@ class LibuvSensor:
         with self._lock:
             self._alive = False
 
-    def _look(self) -> Raw:
-        uv, pointer = self._libuv, self._pointer
-        uv.uv_metrics_info(pointer, ctypes.byref(self._metrics))
-        polls = self._metrics.loop_count
-        cached_ns = uv.uv_now(pointer) * _NS_PER_MS
-        first = uv.uv_metrics_idle_time(pointer)
+    def _look(self, last: Raw | None = None) -> Raw:
+        pointer = self._pointer
+        first = self._idle_time(pointer)
         # While the loop waits the metric grows with the clock, so a second look differs.
-        idle_ns = uv.uv_metrics_idle_time(pointer)
+        idle_ns = self._idle_time(pointer)
         now_ns = monotonic_ns()
-        return Raw(now_ns, idle_ns, cached_ns, polls, waiting=idle_ns != first)
+        waiting = idle_ns != first
+        if waiting and last is not None and last.waiting:
+            busy_ns = now_ns - last.now_ns - (idle_ns - last.idle_ns)
+            if busy_ns < _ONE_WAIT_NS:
+                return last._replace(now_ns=now_ns, idle_ns=idle_ns)
+        self._info(pointer, self._metrics_reference)
+        polls = self._metrics.loop_count
+        cached_ns = self._cached_time(pointer) * _NS_PER_MS
+        return Raw(now_ns, idle_ns, cached_ns, polls, waiting)
 
 
 class LibuvState:
@@ -148,13 +160,13 @@ class LibuvState:
 
     def __init__(self, raw: Raw, limit_ns: int) -> None:
         self._limit_ns = limit_ns
-        self._last = raw
+        self.last = raw
         self.since_ns: int | None = None if raw.waiting else raw.now_ns
 
     def advance(self, raw: Raw, served_ns: int | None = None) -> list[Period]:
         """Take the next look; return the long periods that ended since the last one."""
-        last, began = self._last, self.since_ns
-        self._last = raw
+        last, began = self.last, self.since_ns
+        self.last = raw
         waited_ns = raw.idle_ns - last.idle_ns
         busy_ns = max(0, raw.now_ns - last.now_ns - waited_ns)
         same_poll = raw.polls == last.polls
@@ -168,12 +180,15 @@ class LibuvState:
             current_ns = raw.now_ns - self.since_ns
         # What is left of the busy time belongs to periods that ended.
         left_ns = max(0, busy_ns - current_ns)
+        one_period = raw.polls - last.polls <= _ATTRIBUTABLE
         if began is not None:
-            end_ns = last.now_ns + left_ns
+            # Over many polls the busy time since the last look belongs to many periods, and all
+            # that is known of this one is that it lasted until then.
+            end_ns = last.now_ns + (left_ns if one_period else 0)
             if served_ns is not None and served_ns > last.now_ns:
-                end_ns = min(end_ns, served_ns)
+                end_ns = min(last.now_ns + left_ns, served_ns)
             return self._kept(Period(last.polls, began, end_ns))
-        if left_ns and raw.polls - last.polls <= _ATTRIBUTABLE:
+        if left_ns and one_period:
             # A whole period between two looks: the watchdog itself could not run.
             end_ns = self.since_ns if self.since_ns is not None else raw.now_ns
             if raw.waiting:

@@ -55,7 +55,7 @@ class Sidecar:
 
     def drain(self) -> list[Beat]:
         """Return the beats since the last call, oldest first. Watchdog thread."""
-        beats = []
+        beats: list[Beat] = []
         while self._beats:
             beats.append(self._beats.popleft())
         return beats

@@ -184,6 +184,9 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     timeout = _READ_TIMEOUT_S
+    # Headers and body leave in one segment: two would wait for the reader's delayed ACK, 40 ms.
+    wbufsize = -1
+    disable_nagle_algorithm = True
     server_version = "loopwatch"
     sys_version = ""
     protocol_version = "HTTP/1.1"
