@@ -195,8 +195,8 @@ class Agent:
             self._gc.start()
             self._sidecar.start()
             self._delivery.start()
-            self._watchdog.start()
             self._start_http(others)
+            self._watchdog.start()
         except BaseException:
             self.stop()
             raise

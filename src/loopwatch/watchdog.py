@@ -115,6 +115,7 @@ class Watchdog:
             pass  # already woken and not asleep again yet
 
     def _run(self) -> None:
+        self._tracker.begin(monotonic_ns())
         while not self._stopping:
             if self._watched.loop.is_closed():
                 self._on_closed()

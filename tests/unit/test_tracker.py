@@ -176,6 +176,15 @@ def test_a_block_right_after_the_loop_runs_again_counts_from_there() -> None:
     assert [(c.start_ns, c.end_ns) for c in closed] == [(1500 * MS, 1700 * MS)]
 
 
+def test_what_was_before_the_watch_is_no_stall() -> None:
+    """Installing takes time on a busy machine; the stall right after it counts from then on."""
+    t = tracker()
+    t.begin(1200 * MS)
+    assert observe(t, 1210, 7, 1000) == Decision(1250 * MS)
+    closed = observe(t, 1400, 8, None, period(7, 1000, 1390)).closed
+    assert [(c.start_ns, c.end_ns) for c in closed] == [(1200 * MS, 1390 * MS)]
+
+
 def test_stopping_ends_the_stall_in_progress() -> None:
     """Whoever watched until now says how long it was so far."""
     t = tracker()

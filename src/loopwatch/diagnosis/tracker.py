@@ -91,6 +91,10 @@ class Tracker(Generic[S]):
         """The stall in progress."""
         return self._track if self._track is not None and self._track.opened else None
 
+    def begin(self, now_ns: int) -> None:
+        """Begin to watch: what the loop did before, installing us for one, is no stall."""
+        self._stopped_ns = now_ns
+
     def stopped(
         self, now_ns: int, ended: Sequence[Stretch] = (), *, for_good: bool = False
     ) -> Decision[S]:
