@@ -79,15 +79,18 @@ def child_env() -> dict[str, str]:
     }
 
 
-def start_child(target: str, **arguments: Any) -> subprocess.Popen[str]:
-    """Start `module:function` in a fresh interpreter; see `result_of`."""
+def start_child(target: str, *, quiet: bool = False, **arguments: Any) -> subprocess.Popen[str]:
+    """Start `module:function` in a fresh interpreter; see `result_of`.
+
+    A child whose stderr nobody reads must be `quiet`, or a full pipe would block it.
+    """
     return subprocess.Popen(
         child_command(target, **arguments),
         cwd=ROOT,
         env=child_env(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else subprocess.PIPE,
         text=True,
     )
 

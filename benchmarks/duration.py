@@ -1,8 +1,8 @@
 """Whether every stall is told, once, with its true length: median error 1 ms, worst 5 ms.
 
 In a child for each loop, 64 stalls of random length (0.11 to 0.6 s) at random moments, under
-light load: `time.sleep`, a Python loop, a C call that keeps the GIL, and both kinds of the first
-two in a `Protocol` callback. The truth is `time.monotonic()` right before and after the blocking
+light load: `time.sleep`, a Python loop, a C call that keeps the GIL, and the first two again in
+a `Protocol` callback. The truth is `time.monotonic()` right before and after the blocking
 call. An error is reported minus true. Final records that belong to no stall of ours are told too:
 on a busy machine the scheduler makes some.
 """
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WANTED_MEDIAN_S: Final = 0.001
 WANTED_WORST_S: Final = 0.005
 _STALLS: Final = 64
+_THRESHOLD_S: Final = 0.1
 _SHORTEST_S, _LONGEST_S = 0.11, 0.6
 _GAPS_S: Final = (0.02, 0.2)
 _CHATTERS: Final = 5
@@ -41,14 +42,17 @@ def measure() -> list[Figure]:
 def _figures(loop: str) -> list[Figure]:
     seed = random.SystemRandom().randrange(2**32)
     got = in_child("benchmarks.duration:stalls", loop=loop, count=_STALLS, seed=seed)
-    errors = [stall["error_s"] for stall in got["stalls"] if stall["error_s"] is not None]
-    once = sum(stall["finals"] == 1 for stall in got["stalls"])
+    # A C call can be over sooner than it was meant to: below the threshold it is no stall.
+    due = [stall for stall in got["stalls"] if stall["true_s"] >= _THRESHOLD_S]
+    errors = [stall["error_s"] for stall in due if stall["error_s"] is not None]
+    once = sum(stall["finals"] == 1 for stall in due)
+    twice = sum(stall["finals"] > 1 for stall in due)
     rows = [
         Figure(
             f"stalls told exactly once, {loop}",
-            f"{once} of {_STALLS} (and {got['others']} that were not ours)",
+            f"{once} of {len(due)} ({twice} more than once; and {got['others']} not of ours)",
             "all",
-            once == _STALLS,
+            once == len(due),
             {**got, "seed": seed},
         )
     ]
@@ -56,7 +60,7 @@ def _figures(loop: str) -> list[Figure]:
         return rows
     median = statistics.median(abs(error) for error in errors)
     worst = max(errors, key=abs)
-    kinds = ", ".join(f"{kind} {error * 1e3:+.2f}" for kind, error in _worst_of_kinds(got).items())
+    kinds = ", ".join(f"{kind} {error * 1e3:+.2f}" for kind, error in _worst_of_kinds(due).items())
     return [
         *rows,
         Figure(
@@ -74,9 +78,9 @@ def _figures(loop: str) -> list[Figure]:
     ]
 
 
-def _worst_of_kinds(got: dict[str, Any]) -> dict[str, float]:
+def _worst_of_kinds(stalls: list[dict[str, Any]]) -> dict[str, float]:
     worst: dict[str, float] = {}
-    for stall in got["stalls"]:
+    for stall in stalls:
         if stall["error_s"] is not None:
             worst[stall["kind"]] = max(worst.get(stall["kind"], 0.0), stall["error_s"], key=abs)
     return worst
@@ -143,7 +147,7 @@ async def _stalls(count: int, rng: random.Random) -> dict[str, Any]:
     chatters = [asyncio.create_task(_chatter(random.Random(n))) for n in range(_CHATTERS)]
     plan = _plan(count, rng, make_native_call())
     records: list[Stall] = []
-    with loopwatch.install(on_stall=records.append, exporters=[]):
+    with loopwatch.install(on_stall=records.append, exporters=[], stall_threshold_s=_THRESHOLD_S):
         await asyncio.sleep(0.5)
         for kind, how, length_s, in_protocol in plan:
             stage.done.clear()

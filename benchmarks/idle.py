@@ -2,33 +2,39 @@
 
 For each loop two children, one watched with the default settings and one not, wait for 25 s with
 a listening socket. CPU is `time.process_time()`; wake-ups are the voluntary context switches of
-all threads from `/proc/self/task/*/status`. Told: watched minus not watched, per second.
+all threads from `/proc/self/task/*/status`. Told: watched minus not watched, per second. And, to
+judge the CPU by, what a bare Python thread uses here that only wakes up 20 times a second.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any, Final
 
-from benchmarks.common import (
-    Figure,
-    per_loop,
-    result_of,
-    run,
-    start_child,
-    switches_by_thread,
-)
+from benchmarks.common import Figure, per_loop, result_of, run, start_child, switches_by_thread
 
 WANTED_CPU: Final = 0.002
 WANTED_WAKE_UPS: Final = 25.0
 _WAIT_S: Final = 25.0
 _SETTLE_S: Final = 2.0
+_NAP_S: Final = 0.05
 
 
 def measure() -> list[Figure]:
-    """Return two figures for each loop."""
-    return per_loop(_figures, "idle app")
+    """Return two figures for each loop, and one to compare with."""
+    napper = start_child("benchmarks.idle:nap")
+    figures = per_loop(_figures, "idle app")
+    cpu_ratio = result_of(napper, 60)
+    return [
+        *figures,
+        Figure(
+            f"idle CPU of a bare thread, {1 / _NAP_S:.0f} wake-ups/s",
+            f"{cpu_ratio * 100:.3f} % of a core ({cpu_ratio * _NAP_S * 1e6:.0f} µs each)",
+            data={"cpu_ratio": cpu_ratio},
+        ),
+    ]
 
 
 def _figures(loop: str) -> list[Figure]:
@@ -71,13 +77,28 @@ async def _wait(watched: bool) -> dict[str, Any]:
     await asyncio.sleep(_SETTLE_S)
     before, cpu_s, began_s = switches_by_thread(), time.process_time(), time.monotonic()
     await asyncio.sleep(_WAIT_S)
-    cpu_s, wall_s, after = (
-        time.process_time() - cpu_s,
-        time.monotonic() - began_s,
-        switches_by_thread(),
-    )
+    cpu_s, wall_s = time.process_time() - cpu_s, time.monotonic() - began_s
+    after = switches_by_thread()
     server.close()
     return {
         "cpu_ratio": cpu_s / wall_s,
         "wake_ups_per_s": {name: (n - before.get(name, 0)) / wall_s for name, n in after.items()},
     }
+
+
+def nap() -> float:
+    """Return the share of a core that a thread takes which does nothing but wake up. Child."""
+    over = threading.Lock()
+    over.acquire()
+    ratios: list[float] = []
+
+    def napping() -> None:
+        began_s, cpu_s = time.monotonic(), time.thread_time()
+        while time.monotonic() < began_s + _WAIT_S:
+            over.acquire(timeout=_NAP_S)
+        ratios.append((time.thread_time() - cpu_s) / (time.monotonic() - began_s))
+
+    thread = threading.Thread(target=napping)
+    thread.start()
+    thread.join()
+    return ratios[0]

@@ -20,7 +20,7 @@ _CONNECTIONS: Final = 16
 @contextmanager
 def serving(target: str, loop: str, count: int = 1) -> Iterator[list[int]]:
     """Run server children, which print their port on a line; give the ports."""
-    processes = [start_child(target, loop=loop) for _ in range(count)]
+    processes = [start_child(target, quiet=True, loop=loop) for _ in range(count)]
     try:
         yield [_port_of(process) for process in processes]
     finally:

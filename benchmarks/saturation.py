@@ -21,7 +21,7 @@ _LOAD_S: Final = 10.0
 _WARM_UP_S: Final = 1.0
 _TURN_S: Final = 0.001
 _THRESHOLD_S: Final = 0.1
-# A gap a little below the threshold may begin above it: timers run after other work.
+# The busy period around a gap is a little longer: other work runs before and after the timer.
 _NEAR_S: Final = 0.09
 
 

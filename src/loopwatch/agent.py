@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from loopwatch._version import __version__
@@ -17,6 +18,7 @@ from loopwatch.diagnosis.tracker import Tracker
 from loopwatch.errors import ConfigError, LoopwatchError
 from loopwatch.exporters import Exporter, Source
 from loopwatch.ledger import Identity, Ledger
+from loopwatch.patch import Patch
 from loopwatch.probes.cpu import ThreadCpu
 from loopwatch.probes.executors import ExecutorProbe
 from loopwatch.probes.gc import GcProbe
@@ -63,16 +65,25 @@ class Agent:
         self._exporters = exporters
         self._on_stall = on_stall
         self._on_stopped = on_stopped
-        self._stop_lock = threading.Lock()
+        self._stop_lock = threading.RLock()
         self._stopped = False
-        self._close_hook: Callable[[], None] | None = None
+        self._close_patch: Patch | None = None
         self._http: HttpServer | None = None
         self._view: View | None = None
         self._started: list[Exporter] = []
 
-        ident = threading.get_ident()
         threshold_ns = round(config.stall_threshold_s * NS_PER_S)
         self._sidecar, tick, self._sensor = _start_sensor(loop, config, threshold_ns)
+        try:
+            self._wire(tick, loop_name, threshold_ns)
+        except BaseException:
+            self._sensor.stop()
+            raise
+
+    def _wire(self, tick: TickSensor, loop_name: str, threshold_ns: int) -> None:
+        """Make all parts; nothing runs yet but the sensor."""
+        config, loop = self.config, self._loop
+        ident = threading.get_ident()
         identity = Identity(
             loop=loop_name,
             loop_impl=type(loop).__module__.partition(".")[0],
@@ -85,11 +96,11 @@ class Agent:
         self._ledger = Ledger(identity, config, monotonic_ns())
         self._gc = GcProbe(ident)
         self._executor_probe = ExecutorProbe(loop)
-        self._delivery = Delivery(self._ledger, self._started, on_stall, config.queue_size)
+        self._delivery = Delivery(self._ledger, self._started, self._on_stall, config.queue_size)
         self._watchdog = Watchdog(
             Watched(
                 loop=loop,
-                ident=ident,
+                thread=threading.current_thread(),
                 sensor=self._sensor,
                 tick=tick,
                 sidecar=self._sidecar,
@@ -145,7 +156,8 @@ class Agent:
             self._stopped = True
         self._on_stopped(self)
         self._watchdog.stop()
-        self._restore_close()
+        if self._close_patch is not None:
+            self._close_patch.restore()
         self._sensor.stop()
         self._sidecar.stop()
         self._gc.stop()
@@ -222,6 +234,7 @@ class Agent:
         port = self.config.http_port
         if port is None:
             return
+        from loopwatch.exporters.prometheus import render_alone  # noqa: PLC0415 - third-party
         from loopwatch.server.http import HttpServer, View  # noqa: PLC0415 - costs 20 ms, rare
 
         host = self.config.http_host
@@ -241,18 +254,29 @@ class Agent:
                 error.strerror or error,
             )
             return
-        self._view = View(self.snapshot, lambda: self.stalls, self._metrics, self._spent_on_http)
+        self._view = View(
+            snapshot=self.snapshot,
+            stalls=lambda: self.stalls,
+            registry=self._registry(),
+            metrics=render_alone,
+            spent=self._spent_on_http,
+            failed=self._failed_on_http,
+        )
         server.add(self._view)
         self._http = server
         log.info("loopwatch: serving on http://%s:%d", server.host, server.port)
 
-    def _metrics(self, accept: str) -> tuple[bytes, str]:
-        from loopwatch.exporters import prometheus  # noqa: PLC0415 - third-party, only if served
+    def _registry(self) -> Callable[[str], tuple[bytes, str]] | None:
+        """Return what renders the registry this agent exports to, if it does."""
+        from loopwatch.exporters.prometheus import PrometheusExporter, render  # noqa: PLC0415
 
         for exporter in self._started:
-            if isinstance(exporter, prometheus.PrometheusExporter):
-                return prometheus.render(exporter.registry, accept)
-        return prometheus.render_alone(self.snapshot, accept)
+            if isinstance(exporter, PrometheusExporter):
+                return partial(render, exporter.registry)
+        return None
+
+    def _failed_on_http(self, error: BaseException) -> None:
+        self._delivery.fault("http", "answering on the thread server", error)
 
     def _spent_on_http(self, cpu_ns: int) -> None:
         self._ledger.add_spent("http", cpu_ns)
@@ -263,19 +287,17 @@ class Agent:
         close = loop.close
 
         def close_watched() -> None:
-            self.stop()
-            close()
+            try:
+                self.stop()
+            finally:
+                # Also when another thread is in the middle of `stop`, or an interrupt came.
+                self._sensor.stop()
+                close()
 
         try:
-            loop.close = close_watched
+            self._close_patch = Patch(loop, "close", close_watched)
         except AttributeError:
-            return  # a loop without a __dict__: the watchdog sees that it is closed
-        self._close_hook = close_watched
-
-    def _restore_close(self) -> None:
-        hook, self._close_hook = self._close_hook, None
-        if hook is not None and self._loop.__dict__.get("close") is hook:
-            del self._loop.close
+            pass  # a loop that takes no attributes: the watchdog sees that it is closed
 
     def check_same(
         self,
@@ -302,7 +324,8 @@ class Agent:
     def forget(self) -> None:
         """Fall silent in a forked child: no thread of ours is left there, and no lock is safe."""
         self._stopped = True
-        self._restore_close()
+        if self._close_patch is not None:
+            self._close_patch.restore()
         self._gc.stop()
         for exporter in self._started:
             exporter.forget()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -22,6 +23,9 @@ __all__ = ["ENV_PREFIX", "Config", "Setting", "settings"]
 ENV_PREFIX: Final = "LOOPWATCH_"
 
 T = TypeVar("T")
+
+# Kubernetes puts these into every pod beside a Service that is called loopwatch.
+_OF_KUBERNETES: Final = re.compile(r"LOOPWATCH_(SERVICE_(HOST|PORT.*)|PORT(_.*)?)").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +167,6 @@ class Config:
     def __post_init__(self) -> None:
         for row in settings():
             _check(row, getattr(self, row.name))
-        if isinstance(self.exporters, list):
-            object.__setattr__(self, "exporters", tuple(self.exporters))
         if self.hang_threshold_s < self.stall_threshold_s:
             raise ConfigError(
                 f"hang_threshold_s={self.hang_threshold_s!r} is below "
@@ -182,7 +184,7 @@ class Config:
         rows = {row.env: row for row in settings()}
         values: dict[str, Any] = {}
         for name, text in environ.items():
-            if not name.startswith(ENV_PREFIX) or text.strip() == "":
+            if not name.startswith(ENV_PREFIX) or text.strip() == "" or _OF_KUBERNETES(name):
                 continue
             row = rows.get(name)
             if row is None:

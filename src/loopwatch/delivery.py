@@ -80,8 +80,13 @@ class Delivery:
         if self._thread is threading.current_thread() or self._thread.ident is None:
             return
         self._thread.join(_FLUSH_S)
-        if self._thread.is_alive():
-            self._ledger.drop("shutdown", self._queue.qsize())
+        lost = 0
+        while not self._queue.empty():
+            try:
+                lost += isinstance(self._queue.get_nowait(), Stall)
+            except queue.Empty:
+                break  # the thread was faster
+        self._ledger.drop("shutdown", lost)
 
     def _put(self, item: Stall | str) -> None:
         try:

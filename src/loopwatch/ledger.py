@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["COMPONENTS", "DROP_REASONS", "Active", "Identity", "Ledger"]
 
 # Closed, so that each child of the labelled counters exists at 0 from the start.
-COMPONENTS: Final = ("exporter", "http", "on_stall", "probe", "sensor", "watchdog")
+COMPONENTS: Final = ("exporter", "http", "on_stall", "probe", "watchdog")
 DROP_REASONS: Final = ("export_failed", "queue_full", "shutdown")
 
 _RATE_WINDOW_NS: Final = 10 * NS_PER_S
@@ -48,7 +48,7 @@ class Active:
 
     since_ns: int
     cause: Cause
-    record: Stall | None
+    record: Stall
 
 
 class Ledger:
@@ -70,28 +70,39 @@ class Ledger:
         self.executors: tuple[Executor, ...] = ()
         self.gc_pause_ns = 0
         self.iterations: int | None = None
-        self.idle_ns: int | None = None
         self.cpu_ns: int | None = None
-        self.active: Active | None = None
         self._last_stall_at_s = 0.0
         self._stall_counts = dict.fromkeys(Cause, 0)
-        self._stall_ns = dict.fromkeys(Cause, 0)
-        self._wall_ns = 0
-        self._wall_at_ns = now_ns
+        self._stalled: tuple[Active | None, dict[Cause, int]] = (None, dict.fromkeys(Cause, 0))
+        # What readers were told: a stall's end lies a moment before the look that finds it.
+        self._told_stall_ns = dict.fromkeys(Cause, 0)
+        self._loop_time_ns: tuple[int, int] | None = None
+        self._looked_ns = now_ns
+        self._idle_seen_ns = 0
         self._rates: deque[tuple[int, int | None, int | None]] = deque(maxlen=12)
         # These are written by several of our own threads, never by the loop's.
-        self._lock = threading.Lock()
+        # Reentrant, as a signal handler may read a snapshot while one is being read.
+        self._lock = threading.RLock()
         self._dropped = Counter(dict.fromkeys(DROP_REASONS, 0))
         self._errors = Counter(dict.fromkeys(COMPONENTS, 0))
         self._self_cpu_ns: Counter[str] = Counter()
 
     # The watchdog writes.
 
-    def looked(self, now_ns: int, *, running: bool) -> None:
-        """Note one look of the watchdog; time counts as loop time only while the loop runs."""
-        if running:
-            self._wall_ns += now_ns - self._wall_at_ns
-        self._wall_at_ns = now_ns
+    def looked(self, now_ns: int, idle_ns: int | None, *, running: bool) -> None:
+        """Note one look: the idle time so far, if the sensor knows it.
+
+        The time since the last look is busy or idle only if the loop runs.
+        """
+        if idle_ns is not None:
+            wall_ns = now_ns - self._looked_ns
+            waited_ns = min(max(0, idle_ns - self._idle_seen_ns), wall_ns)
+            self._idle_seen_ns = idle_ns
+            busy, idle = self._loop_time_ns or (0, 0)
+            if running:
+                busy, idle = busy + wall_ns - waited_ns, idle + waited_ns
+            self._loop_time_ns = (busy, idle)
+        self._looked_ns = now_ns
         self.heartbeat_ns = now_ns
         if not self._rates or now_ns - self._rates[-1][0] >= _RATE_SLOT_NS:
             self._rates.append((now_ns, self._busy_ns(), self.cpu_ns))
@@ -99,19 +110,23 @@ class Ledger:
     def opened(self, since_ns: int, record: Stall) -> None:
         """Count a stall that has crossed the threshold and goes on."""
         self._count(record)
-        self.active = Active(since_ns, record.cause, record)
+        self._stalled = (Active(since_ns, record.cause, record), self._stall_ns)
         self.stalls.append(record)
 
     def closed(self, since_ns: int, end_ns: int, record: Stall) -> None:
         """Add a stall that is over to the totals; one that was never opened is counted here."""
-        active, self.active = self.active, None
-        cause = active.cause if active is not None else record.cause
-        if active is None:
+        active = self.active
+        mine = active is not None and active.record.id == record.id
+        cause = active.cause if active is not None and mine else record.cause
+        if not mine:
             self._count(record)
-        self._stall_ns[cause] += end_ns - since_ns
+        stall_ns = {**self._stall_ns, cause: self._stall_ns[cause] + end_ns - since_ns}
+        # One store, so that no reader sees the stall neither in progress nor in the totals.
+        self._stalled = (None if mine else active, stall_ns)
         self.lag.stretch(end_ns - since_ns, end_ns)
-        if self.stalls and self.stalls[-1].id == record.id:
-            self.stalls[-1] = record
+        ids = [stall.id for stall in self.stalls]
+        if record.id in ids:
+            self.stalls[ids.index(record.id)] = record
         else:
             self.stalls.append(record)
 
@@ -146,23 +161,29 @@ class Ledger:
 
     # Anybody reads.
 
-    def active_ns(self, now_ns: int) -> int:
-        """Return the age of the stall in progress, else 0."""
-        active = self.active
-        return max(0, now_ns - active.since_ns) if active is not None else 0
+    @property
+    def active(self) -> Active | None:
+        """The stall in progress."""
+        return self._stalled[0]
+
+    @property
+    def _stall_ns(self) -> dict[Cause, int]:
+        return self._stalled[1]
 
     def snapshot(self) -> Snapshot:
         """Return what is true now. Any thread, no lock held for longer than a copy."""
         now_ns = monotonic_ns()
-        active = self.active
+        active, totals = self._stalled
         active_ns = max(0, now_ns - active.since_ns) if active is not None else 0
-        stall_ns = dict(self._stall_ns)
+        stall_ns = dict(totals)
         if active is not None:
             stall_ns[active.cause] += active_ns
         p50_s, p99_s = self.lag.quantiles_s(now_ns, 0.5, 0.99)
         utilization, cpu_ratio = self._ratios()
-        busy_ns = self._busy_ns()
+        loop_time = self._loop_time_ns
         with self._lock:
+            for cause, told_ns in self._told_stall_ns.items():
+                self._told_stall_ns[cause] = stall_ns[cause] = max(told_ns, stall_ns[cause])
             dropped = dict(self._dropped)
             errors = dict(self._errors)
             self_cpu_ns = sum(self._self_cpu_ns.values())
@@ -191,8 +212,8 @@ class Ledger:
             stall_s_total={cause: ns_to_s(ns) for cause, ns in stall_ns.items()},
             last_stall_at_s=self._last_stall_at_s,
             iterations_total=self.iterations,
-            busy_s_total=None if busy_ns is None else ns_to_s(busy_ns),
-            idle_s_total=None if self.idle_ns is None else ns_to_s(self.idle_ns),
+            busy_s_total=None if loop_time is None else ns_to_s(loop_time[0]),
+            idle_s_total=None if loop_time is None else ns_to_s(loop_time[1]),
             cpu_s_total=None if self.cpu_ns is None else ns_to_s(self.cpu_ns),
             gc_pause_s_total=ns_to_s(self.gc_pause_ns),
             executors=self.executors,
@@ -204,12 +225,12 @@ class Ledger:
         )
 
     def _busy_ns(self) -> int | None:
-        return None if self.idle_ns is None else max(0, self._wall_ns - self.idle_ns)
+        return None if self._loop_time_ns is None else self._loop_time_ns[0]
 
     def _ratios(self) -> tuple[float | None, float | None]:
         """Return utilization and CPU-to-wall of the last ten seconds."""
         rates = [*self._rates]
-        now_ns = self._wall_at_ns
+        now_ns = self._looked_ns
         oldest = next((rate for rate in rates if rate[0] >= now_ns - _RATE_WINDOW_NS), None)
         if oldest is None or now_ns <= oldest[0]:
             return None, None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from loopwatch.clock import ns_to_s, unix_s
@@ -49,6 +51,12 @@ class Recorder:
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
         self._namer = FrameNamer(in_app_rule())
+
+    def follow(self, ident: int) -> None:
+        """Name the thread `ident` in the records from now on."""
+        names = [thread.name for thread in threading.enumerate() if thread.ident == ident]
+        if names:
+            self._identity = replace(self._identity, thread=names[0])
 
     def record(self, track: Track[Seen], now_ns: int) -> Stall:
         """Return the record of a stall: final if it has ended, else ongoing."""

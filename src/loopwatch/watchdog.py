@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from loopwatch.delivery import Delivery
     from loopwatch.diagnosis.tracker import Decision, Track, Tracker
     from loopwatch.ledger import Ledger
+    from loopwatch.model import TaskInfo
     from loopwatch.probes.cpu import ThreadCpu
     from loopwatch.probes.executors import ExecutorProbe
     from loopwatch.probes.gc import GcProbe
@@ -40,6 +41,8 @@ _CENSUS_NS: Final = NS_PER_S
 _FULL_LOOK_NS: Final = NS_PER_S // 2
 # Waking up this much too late is not the scheduler's doing: the GIL could not be had.
 _OVERSLEPT_NS: Final = 25_000_000
+# Waking up this much too late means that many want the GIL.
+_CROWDED_NS: Final = 10_000_000
 _SHORTEST_NAP_NS: Final = 1_000_000
 _NAP_AFTER_FAILURE_NS: Final = NS_PER_S
 _JOIN_S: Final = 0.3
@@ -52,7 +55,7 @@ class Watched:
     """One loop and what reads it."""
 
     loop: AbstractEventLoop
-    ident: int
+    thread: threading.Thread
     sensor: Sensor
     tick: TickSensor
     sidecar: Sidecar
@@ -117,7 +120,7 @@ class Watchdog:
     def _run(self) -> None:
         self._tracker.begin(monotonic_ns())
         while not self._stopping:
-            if self._watched.loop.is_closed():
+            if self._is_over():
                 self._on_closed()
                 return
             next_ns = self._guarded_look()
@@ -126,6 +129,14 @@ class Watchdog:
             self._planned_ns = monotonic_ns() + nap_ns
             self._wake_lock.acquire(timeout=nap_ns / NS_PER_S)
         self._guarded_look()
+
+    def _is_over(self) -> bool:
+        """Whether the loop is closed, or was left behind unclosed by a thread that has ended."""
+        watched = self._watched
+        if watched.loop.is_closed():
+            return True
+        moved = watched.sidecar.ident != watched.thread.ident
+        return not moved and not watched.thread.is_alive() and not watched.loop.is_running()
 
     def _guarded_look(self) -> int:
         try:
@@ -161,6 +172,9 @@ class Watchdog:
         self._tell(now_ns, decision)
         self._count_lag(now_ns, beats, running=running)
         self._ledger.spent("watchdog", time.thread_time_ns())
+        if now_ns - self._planned_ns > _CROWDED_NS and decision.opened is None:
+            # On a saturated loop each wake-up costs it dozens of GIL hand-overs (decision 0008).
+            return max(decision.next_ns, (reading.busy_since_ns or now_ns) + 2 * self._limit_ns)
         return decision.next_ns
 
     def _decide(
@@ -187,13 +201,16 @@ class Watchdog:
     def _measure(self, now_ns: int, reading: Reading, *, running: bool) -> None:
         watched, ledger = self._watched, self._ledger
         ledger.iterations = reading.iterations
-        if reading.idle_ns is not None:
-            ledger.idle_ns = max(reading.idle_ns, ledger.idle_ns or 0)
+        if watched.cpu.ident != watched.sidecar.ident:
+            # The loop was run again, on another thread.
+            watched.cpu.follow(watched.sidecar.ident)
+            watched.gc.follow(watched.sidecar.ident)
+            self._recorder.follow(watched.sidecar.ident)
         cpu_ns = watched.cpu.read_ns()
         if cpu_ns is not None:
             ledger.cpu_ns = cpu_ns
         ledger.gc_pause_ns = watched.gc.read_ns()
-        ledger.looked(now_ns, running=running)
+        ledger.looked(now_ns, reading.idle_ns, running=running)
         if now_ns - self._census_ns < _CENSUS_NS:
             return
         self._census_ns = now_ns
@@ -225,8 +242,8 @@ class Watchdog:
         at_ns = monotonic_ns()
         try:
             seen = Seen(
-                sample_stack(watched.ident, watched.sidecar.base_depth),
-                read_task(watched.loop),
+                sample_stack(watched.sidecar.ident, watched.sidecar.base_depth),
+                self._read_task(),
                 late=at_ns - self._planned_ns > _OVERSLEPT_NS,
             )
         except Exception as error:  # noqa: BLE001 - reads private state of the interpreter
@@ -235,6 +252,13 @@ class Watchdog:
         # Only what was still going on afterwards is known to belong to this stretch.
         if watched.sensor.is_at(track.iteration):
             self._tracker.add(track, at_ns, seen)
+
+    def _read_task(self) -> TaskInfo | None:
+        try:
+            return read_task(self._watched.loop)
+        except Exception as error:  # noqa: BLE001 - a task class of the host's own may do anything
+            self._delivery.fault("probe", "reading the current task", error)
+            return None
 
     def _ask_for_the_end(self) -> None:
         """Have the loop say when it serves again; runs nothing on a loop that does not stall."""

@@ -14,7 +14,7 @@ ROOT = Path(loopwatch.__file__).parent
 
 # Lowest first. Within a row modules may import each other, except siblings (see STRANGERS).
 LAYERS = [
-    {"_version", "errors", "clock"},
+    {"_version", "errors", "clock", "patch"},
     {"model", "config", "catalogue"},
     {"sensors", "probes", "diagnosis"},
     {"lag"},

@@ -46,10 +46,11 @@ UNITS = {"s": "seconds", "1": "ratio"}
 
 def scraped(accept: str = "text/plain") -> dict[str, Any]:
     book = ledger()
-    book.iterations, book.idle_ns, book.cpu_ns = 5, 10, 20
+    book.iterations, book.cpu_ns = 5, 20
+    book.looked(10, 5, running=True)
     book.executors = (Executor("default", 1, 2),)
     book.closed(10**9, 13 * 10**8, stall())
-    text, _ = prometheus.render_alone(book.snapshot, accept)
+    text, _ = prometheus.render_alone(accept, [book.snapshot])
     return {family.name: family for family in text_string_to_metric_families(text.decode())}
 
 
@@ -120,9 +121,9 @@ def test_the_histogram_is_cumulative_and_complete() -> None:
 
 def test_openmetrics_is_served_where_it_is_asked_for() -> None:
     """The content type follows the Accept header."""
-    _, plain = prometheus.render_alone(ledger().snapshot, "text/plain")
+    _, plain = prometheus.render_alone("text/plain", [ledger().snapshot])
     body, open_metrics = prometheus.render_alone(
-        ledger().snapshot, "application/openmetrics-text; version=1.0.0"
+        "application/openmetrics-text; version=1.0.0", [ledger().snapshot]
     )
     assert plain.startswith("text/plain")
     assert open_metrics.startswith("application/openmetrics-text")

@@ -81,6 +81,17 @@ def test_an_unknown_setting_suggests_the_one_that_was_meant() -> None:
         Config.from_env({"LOOPWATCH_HTTPPORT": "1"})
 
 
+def test_the_variables_of_a_kubernetes_service_called_loopwatch_are_not_ours() -> None:
+    """A Service of that name must not keep an app from starting."""
+    environ = {
+        "LOOPWATCH_SERVICE_HOST": "10.0.0.7",
+        "LOOPWATCH_SERVICE_PORT_HTTP": "9464",
+        "LOOPWATCH_PORT": "tcp://10.0.0.7:9464",
+        "LOOPWATCH_PORT_9464_TCP_ADDR": "10.0.0.7",
+    }
+    assert Config.from_env(environ) == Config()
+
+
 def test_the_environment_is_read_and_keywords_win() -> None:
     """Variables fill in what the code leaves open; others and empty ones are ignored."""
     environ = {

@@ -68,6 +68,27 @@ def test_a_stall_that_was_never_opened_is_counted_at_its_end() -> None:
     assert book.snapshot().stalls_total[Cause.UNKNOWN] == 1
 
 
+def test_seconds_in_stalls_never_run_backwards() -> None:
+    """A reader saw the stall grow until its look; its true end lies a moment before that."""
+    book = ledger()
+    since_ns = time.monotonic_ns() - S
+    book.opened(since_ns, stall(phase=Phase.ONGOING))
+    before = book.snapshot().stall_s_total[Cause.UNKNOWN]
+    book.closed(since_ns, since_ns + S - 50_000_000, stall())
+    assert book.snapshot().stall_s_total[Cause.UNKNOWN] == before
+
+
+def test_another_stall_does_not_end_the_one_in_progress() -> None:
+    """Records are matched by id, in progress and in the history."""
+    book = ledger()
+    book.opened(10 * S, stall(id="a", phase=Phase.ONGOING))
+    book.closed(11 * S, 12 * S, stall(id="b"))
+    assert book.active is not None
+    book.closed(10 * S, 13 * S, stall(id="a"))
+    assert [(s.id, s.phase) for s in book.stalls] == [("a", "final"), ("b", "final")]
+    assert book.snapshot().stalls_total[Cause.UNKNOWN] == 2
+
+
 def test_the_history_is_bounded() -> None:
     """Only the newest stalls are kept, newest last."""
     book = ledger(history=3)
@@ -79,11 +100,9 @@ def test_the_history_is_bounded() -> None:
 def test_busy_is_what_is_not_idle_while_the_loop_runs() -> None:
     """Time in which the loop does not run at all is neither."""
     book = ledger()
-    book.idle_ns = 0
-    book.looked(1 * S, running=True)
-    book.looked(5 * S, running=False)
-    book.idle_ns = S // 2
-    book.looked(6 * S, running=True)
+    book.looked(1 * S, 0, running=True)
+    book.looked(5 * S, 3 * S, running=False)
+    book.looked(6 * S, 3 * S + S // 2, running=True)
     now = book.snapshot()
     assert (now.busy_s_total, now.idle_s_total) == (1.5, 0.5)
 
@@ -91,13 +110,13 @@ def test_busy_is_what_is_not_idle_while_the_loop_runs() -> None:
 def test_ratios_cover_the_last_ten_seconds() -> None:
     """A busy past does not hide an idle present."""
     book = ledger()
-    book.idle_ns, book.cpu_ns = 0, 0
+    idle_ns, book.cpu_ns = 0, 0
     for second in range(1, 40):
         if second > 20:
-            book.idle_ns += S
+            idle_ns += S
         else:
             book.cpu_ns += S
-        book.looked(second * S, running=True)
+        book.looked(second * S, idle_ns, running=True)
     now = book.snapshot()
     assert now.utilization == pytest.approx(0, abs=0.01)
     assert now.cpu_ratio == pytest.approx(0, abs=0.01)
@@ -106,8 +125,8 @@ def test_ratios_cover_the_last_ten_seconds() -> None:
 def test_what_the_sensor_cannot_know_is_none() -> None:
     """The tick sensor has no idle time: no utilization, no loop time, never a guess."""
     book = ledger()
-    book.looked(S, running=True)
-    book.looked(2 * S, running=True)
+    book.looked(S, None, running=True)
+    book.looked(2 * S, None, running=True)
     now = book.snapshot()
     assert now.utilization is None
     assert now.busy_s_total is None

@@ -57,7 +57,7 @@ def test_the_threshold_opens_the_stall_with_a_sample() -> None:
     assert opened.sample is opened.opened
     assert opened.opened.samples == [(1050 * MS, "stack")]
     assert observe(t, 1110, 7, 1000).opened is None
-    assert t.active is opened.opened
+    assert t.tracking
 
 
 def test_samples_thin_out_and_end() -> None:
@@ -83,7 +83,7 @@ def test_the_sensors_end_closes_with_the_exact_duration() -> None:
     observe(t, 1100, 7, 1000)
     closed = observe(t, 1700, 8, None, period(7, 1000, 1512)).closed
     assert [(c.start_ns, c.end_ns, c.opened) for c in closed] == [(1000 * MS, 1512 * MS, True)]
-    assert t.active is None
+    assert not t.tracking
     assert observe(t, 1750, 8, None).closed == ()
 
 
@@ -143,6 +143,34 @@ def test_a_late_beat_without_a_period_is_a_stall() -> None:
     t = tracker()
     decision = t.observe(1600 * MS, 8, None, (), (period(3, 1100, 1500),))
     assert [(c.start_ns, c.end_ns) for c in decision.closed] == [(1100 * MS, 1500 * MS)]
+
+
+def test_a_beat_that_runs_within_a_long_iteration_is_no_second_stall() -> None:
+    """Two blocking callbacks and the late beat between them are one stretch."""
+    t = tracker()
+    t.observe(1100 * MS, 7, 1000 * MS)
+    decision = t.observe(1300 * MS, 7, 1000 * MS, (), (period(3, 1050, 1250),))
+    assert decision.closed == ()
+    assert t.tracking
+
+
+def test_an_overdue_beat_and_the_block_it_waits_for_are_one_stall() -> None:
+    """Another thread had the GIL, then the loop itself blocked before the beat could run."""
+    t = tracker()
+    assert t.observe(1110 * MS, 7, None, (), (), (3, 1000 * MS)).opened is not None
+    late = (period(3, 1000, 1501),)
+    closed = t.observe(1600 * MS, 9, None, (period(8, 1150, 1500),), late).closed
+    assert [(c.start_ns, c.end_ns) for c in closed] == [(1000 * MS, 1500 * MS)]
+
+
+def test_a_beat_that_a_told_stall_made_late_is_not_overdue_at_once() -> None:
+    """The look falls between the end of the stall and the beat, as the loop polls in between."""
+    t = tracker()
+    observe(t, 1100, 7, 1000)
+    decision = t.observe(1276 * MS, 8, None, (period(7, 1000, 1275),), (), (3, 1105 * MS))
+    assert len(decision.closed) == 1
+    assert decision.opened is None
+    assert not t.tracking
 
 
 def test_an_overdue_beat_opens_and_its_run_closes() -> None:

@@ -20,7 +20,7 @@ S = TypeVar("S")
 _GROWTH: Final = 1.5
 # In a stall that lasts and lasts the counters still move this often.
 _LONGEST_NAP_NS: Final = 250_000_000
-# A period that was told is remembered this long, to see which late beats it explains.
+# So many periods are remembered, to see which late beats they explain.
 _MEMORY: Final = 64
 
 
@@ -86,11 +86,6 @@ class Tracker(Generic[S]):
         """Whether a stretch is being followed, be it a stall yet or not."""
         return self._track is not None
 
-    @property
-    def active(self) -> Track[S] | None:
-        """The stall in progress."""
-        return self._track if self._track is not None and self._track.opened else None
-
     def begin(self, now_ns: int) -> None:
         """Begin to watch: what the loop did before, installing us for one, is no stall."""
         self._stopped_ns = now_ns
@@ -128,10 +123,12 @@ class Tracker(Generic[S]):
         """
         closed = self._close(ended)
         for beat in late:
-            if not self._explained(beat.start_ns, beat.end_ns):
+            # A beat may run in the middle of the iteration that makes it late.
+            busy = busy_since_ns is not None and beat.end_ns > busy_since_ns
+            if not busy and not self._explained(beat.start_ns, beat.end_ns):
                 closed += self._close([_Named(-1 - beat.iteration, beat.start_ns, beat.end_ns)])
         if overdue is not None:
-            number, due_ns = -1 - overdue[0], overdue[1]
+            number, due_ns = -1 - overdue[0], self._unexplained_from(overdue[1])
             begun = self._track is not None and self._track.iteration == number
             if begun or (busy_since_ns is None and now_ns - due_ns >= self.half_ns):
                 iteration, busy_since_ns = number, due_ns
@@ -188,14 +185,20 @@ class Tracker(Generic[S]):
             start_ns = max(stretch.start_ns, self._stopped_ns)
             self._told = [*self._told[-_MEMORY:], (start_ns, stretch.end_ns)]
             track = self._track
-            if track is None or track.iteration != stretch.iteration:
+            # An overdue beat that was being followed is part of the stretch in which it ran.
+            overdue = track is not None and track.iteration < 0 and track.start_ns < stretch.end_ns
+            if track is None or not (overdue or track.iteration == stretch.iteration):
                 track = Track(stretch.iteration, start_ns)
             else:
                 self._track = None
             track.end_ns = stretch.end_ns
-            if track.opened or stretch.end_ns - start_ns >= self._threshold_ns:
+            if track.opened or stretch.end_ns - track.start_ns >= self._threshold_ns:
                 closed.append(track)
         return closed
+
+    def _unexplained_from(self, due_ns: int) -> int:
+        # A beat made late by a stall that was told has a moment to run before it counts anew.
+        return max((end for start, end in self._told if start <= due_ns <= end), default=due_ns)
 
     def _explained(self, start_ns: int, end_ns: int) -> bool:
         return any(start < end_ns and end > start_ns for start, end in self._told)

@@ -110,11 +110,12 @@ def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     return encode(registry), content_type
 
 
-def render_alone(read: Read, accept: str) -> tuple[bytes, str]:
-    """Return the exposition of one loop, for an agent that exports to no registry."""
+def render_alone(accept: str, reads: Iterable[Read]) -> tuple[bytes, str]:
+    """Return the exposition of loops that export to no registry, and its content type."""
     registry = CollectorRegistry()
     collector = LoopwatchCollector()
-    collector.add(read)
+    for read in reads:
+        collector.add(read)
     registry.register(collector)
     return render(registry, accept)
 

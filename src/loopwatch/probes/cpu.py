@@ -8,21 +8,34 @@ __all__ = ["ThreadCpu"]
 
 
 class ThreadCpu:
-    """The CPU clock of the thread `ident`, which must be alive when this is made."""
+    """The CPU time spent on the loop, in the thread `ident` or, later, in others."""
 
     def __init__(self, ident: int) -> None:
         self._clock: int | None = None
-        if hasattr(time, "pthread_getcpuclockid"):  # not on Windows; from macOS it is missing too
+        self._before_ns = 0
+        self._start_ns = 0
+        self._last_ns = 0
+        self.follow(ident)
+
+    def follow(self, ident: int) -> None:
+        """Read the clock of the thread `ident` from now on; it must be alive."""
+        self.ident = ident
+        self._before_ns += self._last_ns - self._start_ns
+        self._clock = None
+        if hasattr(time, "pthread_getcpuclockid"):  # missing on Windows and macOS
             try:
                 self._clock = time.pthread_getcpuclockid(ident)
             except OSError:
                 self._clock = None
-        self._start_ns = self._now_ns() or 0
+        self._start_ns = self._last_ns = self._now_ns() or 0
 
     def read_ns(self) -> int | None:
         """Return the CPU time since this was made; `None` if unknown or the thread has ended."""
         now_ns = self._now_ns()
-        return None if now_ns is None else now_ns - self._start_ns
+        if now_ns is None:
+            return None
+        self._last_ns = now_ns
+        return self._before_ns + now_ns - self._start_ns
 
     def _now_ns(self) -> int | None:
         if self._clock is None:

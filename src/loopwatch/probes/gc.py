@@ -22,7 +22,7 @@ class GcProbe:
     """
 
     def __init__(self, ident: int) -> None:
-        self._callback, self.read_ns = _pauses(ident)
+        self._callback, self.read_ns, self.follow = _pauses(ident)
 
     def start(self) -> None:
         """Register with the collector."""
@@ -34,8 +34,10 @@ class GcProbe:
             gc.callbacks.remove(self._callback)
 
 
-def _pauses(ident: int) -> tuple[Callable[[str, dict[str, int]], None], Callable[[], int]]:
-    """Return the callback, and a function that reads the pauses so far in ns."""
+def _pauses(
+    ident: int,
+) -> tuple[Callable[[str, dict[str, int]], None], Callable[[], int], Callable[[int], None]]:
+    """Return the callback, what reads the pauses so far in ns, and what sets another thread."""
     clock, this_thread = monotonic_ns, get_ident
     began_ns = 0
     pause_ns = 0
@@ -51,4 +53,8 @@ def _pauses(ident: int) -> tuple[Callable[[str, dict[str, int]], None], Callable
     def read_ns() -> int:
         return pause_ns
 
-    return on_collection, read_ns
+    def follow(other: int) -> None:
+        nonlocal ident
+        ident = other
+
+    return on_collection, read_ns, follow

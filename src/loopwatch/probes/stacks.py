@@ -100,7 +100,11 @@ class FrameNamer:
 
     def __init__(self, is_in_app: Callable[[str], bool]) -> None:
         self._is_in_app = is_in_app
-        roots = {str(Path.cwd()), *filter(os.path.isabs, sys.path)}
+        roots = set(filter(os.path.isabs, sys.path))
+        try:
+            roots.add(str(Path.cwd()))
+        except OSError:
+            pass  # the working directory was deleted: absolute names then
         roots |= {os.path.realpath(root) for root in roots}
         self._roots = tuple(sorted((root + os.sep for root in roots), key=len, reverse=True))
         self._files: dict[str, tuple[str, bool]] = {}

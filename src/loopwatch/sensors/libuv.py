@@ -73,6 +73,7 @@ class LibuvSensor:
             raise SensorUnavailableError("not a uvloop loop")
         if not hasattr(loop, "__dict__"):
             raise SensorUnavailableError("the loop's close() cannot be watched")
+        self._loop = loop
         libuv = _load(module)
         self._configure = libuv.uv_loop_configure
         self._idle_time = libuv.uv_metrics_idle_time
@@ -103,7 +104,7 @@ class LibuvSensor:
     def read(self, now_ns: int) -> Reading:  # noqa: ARG002 - libuv's numbers need their own clock
         """Return the state of the loop; see `Reading`."""
         with self._lock:
-            if not self._alive or self._state is None:
+            if self._gone() or self._state is None:
                 return Reading(0, None, None, None)
             raw = self._look(self._state.last)
         served, self._served_ns = self._served_ns, None
@@ -119,7 +120,7 @@ class LibuvSensor:
     def is_at(self, iteration: int) -> bool:
         """Return whether the loop is still busy with that iteration."""
         with self._lock:
-            if not self._alive:
+            if self._gone():
                 return False
             raw = self._look()
         return raw.polls == iteration and not raw.waiting
@@ -132,6 +133,11 @@ class LibuvSensor:
         """Let go of libuv; waits for a reading in progress, which takes microseconds."""
         with self._lock:
             self._alive = False
+
+    def _gone(self) -> bool:
+        # `stop` comes before any close that goes through the loop object; this check is for one
+        # that does not, like a `close` that somebody bound before we were installed.
+        return not self._alive or self._loop.is_closed()
 
     def _look(self, last: Raw | None = None) -> Raw:
         pointer = self._pointer

@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from loopwatch.clock import monotonic_ns
+from loopwatch.patch import Patch
 from loopwatch.sensors.base import Period, Reading, SensorUnavailableError
 
 if TYPE_CHECKING:
@@ -40,16 +41,16 @@ class SelectorSensor:
             raise SensorUnavailableError("the loop has no selector")
         self._selector: Any = selector
         self._ended: deque[tuple[int, int, int]] = deque(maxlen=_KEPT_PERIODS)
-        self._hook: Callable[..., Any] | None = None
+        self._patch: Patch | None = None
         self._marks: Callable[[], _Marks] | None = None
 
     def start(self, limit_ns: int) -> None:
         """Wrap `select`. Runs on the loop thread, so the loop is busy at this moment."""
-        self._hook, self._marks = _wrap(self._selector.select, limit_ns, self._ended.append)
+        hook, self._marks = _wrap(self._selector.select, limit_ns, self._ended.append)
         try:
-            self._selector.select = self._hook
+            self._patch = Patch(self._selector, "select", hook)
         except AttributeError:
-            self._hook = self._marks = None
+            self._marks = None
             raise SensorUnavailableError("the loop's selector cannot be wrapped") from None
 
     def read(self, now_ns: int) -> Reading:
@@ -62,9 +63,11 @@ class SelectorSensor:
         while self._ended:
             ended.append(Period(*self._ended.popleft()))
         waiting = marks.waiting_since_ns
+        # The loop may have gone to wait between the marks and the deque.
+        over = any(period.iteration == marks.iteration for period in ended)
         return Reading(
             iteration=marks.iteration,
-            busy_since_ns=None if waiting else marks.busy_since_ns,
+            busy_since_ns=None if waiting or over else marks.busy_since_ns,
             idle_ns=marks.idle_ns + (max(0, now_ns - waiting) if waiting else 0),
             iterations=marks.iteration,
             ended=tuple(ended),
@@ -82,9 +85,8 @@ class SelectorSensor:
 
     def stop(self) -> None:
         """Take the wrapper off, if it is still the one on top."""
-        hook, self._hook = self._hook, None
-        if hook is not None and self._selector.__dict__.get("select") is hook:
-            del self._selector.select
+        if self._patch is not None:
+            self._patch.restore()
 
 
 def _wrap(
@@ -110,15 +112,16 @@ def _wrap(
         if began - since >= limit_ns:
             keep((iteration, since, began))
         waiting = began
-        events = select(timeout)
-        since = clock()
-        idle_ns += since - began
-        iteration += 1
-        waiting = 0
-        return events
+        try:
+            return select(timeout)
+        finally:  # also when a signal handler raises out of the wait
+            since = clock()
+            idle_ns += since - began
+            iteration += 1
+            waiting = 0
 
     def marks() -> _Marks:
-        # The loop thread may move between two loads; three equal iterations are one picture.
+        # The loop thread may move between two loads: taken again until the iteration stood still.
         for _ in range(8):
             before = iteration
             picture = _Marks(before, since, waiting, idle_ns)

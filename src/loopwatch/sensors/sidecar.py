@@ -10,6 +10,7 @@ import contextvars
 import inspect
 import sys
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from loopwatch.clock import NS_PER_S, monotonic_ns
@@ -45,6 +46,8 @@ class Sidecar:
         self._context = contextvars.Context()
         self.number = 0
         self.due_ns = 0
+        # The thread that runs the loop: it may be run again, on another one.
+        self.ident = get_ident()
         # Frames of the thread above the loop's callbacks (those that run the loop itself).
         self.base_depth = 0
 
@@ -81,6 +84,7 @@ class Sidecar:
             return
         self._beats.append(Beat(self.number, self.due_ns, ran_ns))
         self.number += 1
+        self.ident = get_ident()
         self.base_depth = _depth(sys._getframe().f_back)  # noqa: SLF001 - these run the loop
         try:
             self._schedule()

@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from loopwatch.model import Snapshot, Stall
 
@@ -27,6 +27,7 @@ __all__ = ["HttpServer", "View"]
 _READ_TIMEOUT_S: Final = 5.0
 _MAX_CONNECTIONS: Final = 16
 _STOP_S: Final = 0.3
+_PAUSE_S: Final = 0.1
 _JSON: Final = "application/json; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
 
@@ -37,8 +38,10 @@ class View:
 
     snapshot: Callable[[], Snapshot]
     stalls: Callable[[], tuple[Stall, ...]]
-    metrics: Callable[[str], tuple[bytes, str]]
+    registry: Callable[[str], tuple[bytes, str]] | None
+    metrics: Callable[[str, Sequence[Callable[[], Snapshot]]], tuple[bytes, str]]
     spent: Callable[[int], None]
+    failed: Callable[[BaseException], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,9 @@ class HttpServer:
         self.host = host
         self.asked_port = port
         self._views: tuple[View, ...] = ()
-        self._server = _Server((host, port), self._answer, self._spent, loopback=_is_loopback(host))
+        self._server = _Server(
+            (host, port), self._answer, self._spent, self._failed, loopback=_is_loopback(host)
+        )
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="loopwatch-http", daemon=True)
 
@@ -102,8 +107,13 @@ class HttpServer:
 
     def _answer(self, path: str, accept: str) -> _Answer:
         views = self._views
-        if path == "/metrics":
-            body, content_type = views[0].metrics(accept) if views else (b"", _TEXT)
+        if path == "/metrics" and views:
+            # The registry of whoever exports to one has all loops that do; else all loops alone.
+            registries = [view.registry for view in views if view.registry is not None]
+            if registries:
+                body, content_type = registries[0](accept)
+            else:
+                body, content_type = views[0].metrics(accept, [view.snapshot for view in views])
             return _Answer(HTTPStatus.OK, content_type, body)
         if path == "/livez":
             return _livez([view.snapshot() for view in views])
@@ -112,9 +122,15 @@ class HttpServer:
         if path == "/api/stalls":
             stalls = [stall for view in views for stall in view.stalls()]
             stalls.sort(key=lambda stall: stall.started_at_s)
-            return _json({"stalls": [stall.to_dict() for stall in stalls]})
+            # One call per record: the encoder keeps the GIL, and all at once would be a stall.
+            rows = ", ".join(json.dumps(stall.to_dict()) for stall in stalls)
+            return _Answer(HTTPStatus.OK, _JSON, f'{{"stalls": [{rows}]}}'.encode())
         known = "/metrics /livez /api/snapshot /api/stalls"
         return _Answer(HTTPStatus.NOT_FOUND, _TEXT, f"not found; there is {known}\n".encode())
+
+    def _failed(self, error: BaseException) -> None:
+        for view in self._views[:1]:
+            view.failed(error)
 
     def _spent(self, cpu_ns: int) -> None:
         for view in self._views[:1]:
@@ -144,6 +160,7 @@ class _Server(ThreadingHTTPServer):
         address: tuple[str, int],
         answer: Callable[[str, str], _Answer],
         spent: Callable[[int], None],
+        failed: Callable[[BaseException], None],
         *,
         loopback: bool,
     ) -> None:
@@ -151,6 +168,7 @@ class _Server(ThreadingHTTPServer):
             self.address_family = socket.AF_INET6
         self.answer = answer
         self.spent = spent
+        self.failed = failed
         self.loopback = loopback
         self._places = threading.BoundedSemaphore(_MAX_CONNECTIONS)
         super().__init__(address, _Handler)
@@ -169,7 +187,19 @@ class _Server(ThreadingHTTPServer):
         if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started: handle_request closes the connection
+            self._places.release()
+            raise
+
+    def get_request(self) -> tuple[Any, Any]:
+        try:
+            return super().get_request()
+        except OSError:
+            # Out of file descriptors the connection stays in the queue: do not spin on it.
+            time.sleep(_PAUSE_S)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
@@ -207,7 +237,12 @@ class _Handler(BaseHTTPRequestHandler):
             answer = _Answer(HTTPStatus.FORBIDDEN, _TEXT, text)
         else:
             path = self.path.split("?", 1)[0]
-            answer = self.server.answer(path, self.headers.get("Accept", ""))
+            try:
+                answer = self.server.answer(path, self.headers.get("Accept", ""))
+            except Exception as error:  # noqa: BLE001 - a collector of the host's may raise
+                self.server.failed(error)
+                text = f"{type(error).__name__} while reading; see the log\n".encode()
+                answer = _Answer(HTTPStatus.INTERNAL_SERVER_ERROR, _TEXT, text)
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.body)))
