@@ -24,7 +24,7 @@ from loopwatch.probes.executors import ExecutorProbe
 from loopwatch.probes.gc import GcProbe
 from loopwatch.probes.tasks import task_counter
 from loopwatch.recorder import Recorder
-from loopwatch.sensors import Sensor, Sidecar, TickSensor, start_sensor
+from loopwatch.sensors import Alarm, Sensor, Sidecar, TickSensor, start_sensor
 from loopwatch.watchdog import Watchdog, Watched
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class Agent:
         self._started: list[Exporter] = []
 
         threshold_ns = round(config.stall_threshold_s * NS_PER_S)
-        self._sidecar, tick, self._sensor = _start_sensor(loop, config, threshold_ns)
+        self._alarm = Alarm()
+        self._sidecar, tick, self._sensor = _start_sensor(loop, config, threshold_ns, self._alarm)
         try:
             self._wire(tick, loop_name, threshold_ns)
         except BaseException:
@@ -104,6 +105,7 @@ class Agent:
                 sensor=self._sensor,
                 tick=tick,
                 sidecar=self._sidecar,
+                alarm=self._alarm,
                 cpu=ThreadCpu(ident),
                 gc=self._gc,
                 executors=self._executor_probe,
@@ -326,6 +328,7 @@ class Agent:
         self._stopped = True
         if self._close_patch is not None:
             self._close_patch.restore()
+        self._alarm.close()
         self._gc.stop()
         for exporter in self._started:
             exporter.forget()
@@ -334,13 +337,14 @@ class Agent:
 
 
 def _start_sensor(
-    loop: AbstractEventLoop, config: Config, threshold_ns: int
+    loop: AbstractEventLoop, config: Config, threshold_ns: int, alarm: Alarm
 ) -> tuple[Sidecar, TickSensor, Sensor]:
     interval_ns = round(config.tick_interval_s * NS_PER_S)
-    sidecar = Sidecar(loop, interval_ns)
+    sidecar = Sidecar(loop, interval_ns, threshold_ns // 2, alarm)
     tick = TickSensor(sidecar)
     sensor = start_sensor(loop, tick, threshold_ns // 2)
     if sensor is tick:
-        sidecar = Sidecar(loop, min(interval_ns, threshold_ns // _BEATS_PER_THRESHOLD))
+        interval_ns = min(interval_ns, threshold_ns // _BEATS_PER_THRESHOLD)
+        sidecar = Sidecar(loop, interval_ns, interval_ns, alarm)
         tick = sensor = TickSensor(sidecar)
     return sidecar, tick, sensor

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from loopwatch.probes.executors import ExecutorProbe
     from loopwatch.probes.gc import GcProbe
     from loopwatch.probes.tasks import TaskCount
+    from loopwatch.sensors.alarm import Alarm
     from loopwatch.sensors.base import Reading, Sensor
     from loopwatch.sensors.sidecar import Beat, Sidecar
 
@@ -41,6 +42,8 @@ _CENSUS_NS: Final = NS_PER_S
 _FULL_LOOK_NS: Final = NS_PER_S // 2
 # Waking up this much too late is not the scheduler's doing: the GIL could not be had.
 _OVERSLEPT_NS: Final = 25_000_000
+# A timer on a loop is one iteration, or two on uvloop.
+_ITERATIONS_PER_BEAT: Final = 2
 # Waking up this much too late means that many want the GIL.
 _CROWDED_NS: Final = 10_000_000
 _SHORTEST_NAP_NS: Final = 1_000_000
@@ -59,6 +62,7 @@ class Watched:
     sensor: Sensor
     tick: TickSensor
     sidecar: Sidecar
+    alarm: Alarm
     cpu: ThreadCpu
     gc: GcProbe
     executors: ExecutorProbe
@@ -91,12 +95,8 @@ class Watchdog:
         self._sampling = stacks_work()
         self._spans: deque[tuple[int, int]] = deque(maxlen=_SPANS)
         self._census_ns = 0
-        self._planned_ns = monotonic_ns()
         self._full_look_ns = 0
         self._stopping = False
-        # Taken at birth; `wake` gives it back. Giving back never waits, so the loop may do it.
-        self._wake_lock = threading.Lock()
-        self._wake_lock.acquire()
         self._context = contextvars.Context()
         self._thread = threading.Thread(target=self._run, name="loopwatch-watchdog", daemon=True)
 
@@ -107,17 +107,18 @@ class Watchdog:
     def stop(self) -> None:
         """Take a last look and end. Any thread; waits for at most 0.3 s."""
         self._stopping = True
-        self._wake()
+        self._watched.sidecar.relied_on_until_ns = 0
+        self._watched.alarm.wake()
         if self._thread is not threading.current_thread() and self._thread.ident is not None:
             self._thread.join(_JOIN_S)
 
-    def _wake(self) -> None:
-        try:
-            self._wake_lock.release()
-        except RuntimeError:
-            pass  # already woken and not asleep again yet
-
     def _run(self) -> None:
+        try:
+            self._watch()
+        finally:
+            self._watched.alarm.close()
+
+    def _watch(self) -> None:
         self._tracker.begin(monotonic_ns())
         while not self._stopping:
             if self._is_over():
@@ -126,8 +127,7 @@ class Watchdog:
             next_ns = self._guarded_look()
             # With a high threshold the numbers must still move.
             nap_ns = min(_FULL_LOOK_NS, max(_SHORTEST_NAP_NS, next_ns - monotonic_ns()))
-            self._planned_ns = monotonic_ns() + nap_ns
-            self._wake_lock.acquire(timeout=nap_ns / NS_PER_S)
+            self._watched.alarm.sleep_until(monotonic_ns() + nap_ns)
         self._guarded_look()
 
     def _is_over(self) -> bool:
@@ -163,19 +163,38 @@ class Watchdog:
         ):
             # A loop that waits: nothing to decide, and what is counted can wait for a beat. Most
             # looks end here; woken from cold, the rest costs the host three times as much.
-            still = reading.iteration - self._iteration <= 1
-            self._iteration = reading.iteration
-            return now_ns + (self._idle_nap_ns if still else self._limit_ns)
+            if self._at_work(reading, beats):
+                return self._rely_on_beats(now_ns, now_ns + self._limit_ns)
+            return now_ns + self._idle_nap_ns
         self._full_look_ns = now_ns + _FULL_LOOK_NS
+        crowded = now_ns - watched.alarm.at_ns > _CROWDED_NS
         decision = self._decide(now_ns, reading, beats, running=running)
         self._measure(now_ns, reading, running=running)
         self._tell(now_ns, decision)
         self._count_lag(now_ns, beats, running=running)
         self._ledger.spent("watchdog", time.thread_time_ns())
-        if now_ns - self._planned_ns > _CROWDED_NS and decision.opened is None:
-            # On a saturated loop each wake-up costs it dozens of GIL hand-overs (decision 0008).
-            return max(decision.next_ns, (reading.busy_since_ns or now_ns) + 2 * self._limit_ns)
+        at_work = self._at_work(reading, beats)
+        if at_work and running and not self._tracker.stalled:
+            if crowded and not watched.alarm.can_be_put_off:
+                # On a saturated loop each wake-up costs dozens of GIL hand-overs (decision 0009).
+                return max(decision.next_ns, (reading.busy_since_ns or now_ns) + 2 * self._limit_ns)
+            return self._rely_on_beats(now_ns, decision.next_ns)
+        watched.sidecar.relied_on_until_ns = 0
         return decision.next_ns
+
+    def _at_work(self, reading: Reading, beats: list[Beat]) -> bool:
+        """Whether the loop did more since the last look than run our own beats."""
+        moved = reading.iteration - self._iteration
+        self._iteration = reading.iteration
+        return moved - _ITERATIONS_PER_BEAT * len(beats) > _ITERATIONS_PER_BEAT
+
+    def _rely_on_beats(self, now_ns: int, next_ns: int) -> int:
+        """Let the beats of a loop at work put off the next look; return when that is at first."""
+        watched = self._watched
+        if watched.sensor is watched.tick or not watched.alarm.can_be_put_off or self._stopping:
+            return next_ns
+        watched.sidecar.relied_on_until_ns = now_ns + _FULL_LOOK_NS
+        return next_ns
 
     def _decide(
         self, now_ns: int, reading: Reading, beats: list[Beat], *, running: bool
@@ -244,7 +263,7 @@ class Watchdog:
             seen = Seen(
                 sample_stack(watched.sidecar.ident, watched.sidecar.base_depth),
                 self._read_task(),
-                late=at_ns - self._planned_ns > _OVERSLEPT_NS,
+                late=at_ns - watched.alarm.at_ns > _OVERSLEPT_NS,
             )
         except Exception as error:  # noqa: BLE001 - reads private state of the interpreter
             self._delivery.fault("probe", "sampling the stack", error)
@@ -269,7 +288,7 @@ class Watchdog:
 
     def _served(self) -> None:
         self._watched.sensor.served(monotonic_ns())
-        self._wake()
+        self._watched.alarm.wake()
 
     def _count_lag(self, now_ns: int, beats: list[Beat], *, running: bool) -> None:
         lag = self._ledger.lag

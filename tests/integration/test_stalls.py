@@ -268,7 +268,8 @@ def test_utilization_and_cpu_tell_waiting_from_burning(run_exact: Run) -> None:
     blocked, spun = run_exact(work(block)), run_exact(work(spin))
     for now in (blocked, spun):
         assert now.utilization == pytest.approx(0.6, abs=0.15)
-        assert now.busy_s_total + now.idle_s_total == pytest.approx(1.2, abs=0.2)
+        # Counters are at most half a second old on a loop whose beats are on time.
+        assert 0.6 < now.busy_s_total + now.idle_s_total < 1.4
         assert now.iterations_total > 10
     assert blocked.cpu_ratio < 0.15
     assert spun.cpu_ratio == pytest.approx(0.6, abs=0.15)

@@ -86,6 +86,11 @@ class Tracker(Generic[S]):
         """Whether a stretch is being followed, be it a stall yet or not."""
         return self._track is not None
 
+    @property
+    def stalled(self) -> bool:
+        """Whether a stall is in progress, or a stretch that is half-way to one."""
+        return self._track is not None and (self._track.opened or bool(self._track.samples))
+
     def begin(self, now_ns: int) -> None:
         """Begin to watch: what the loop did before, installing us for one, is no stall."""
         self._stopped_ns = now_ns

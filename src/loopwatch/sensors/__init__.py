@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from loopwatch.sensors.alarm import Alarm
 from loopwatch.sensors.base import Period, Reading, Sensor, SensorUnavailableError
 from loopwatch.sensors.libuv import LibuvSensor
 from loopwatch.sensors.selector import SelectorSensor
@@ -14,7 +15,7 @@ from loopwatch.sensors.tick import TickSensor
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-__all__ = ["Beat", "Period", "Reading", "Sensor", "Sidecar", "TickSensor", "start_sensor"]
+__all__ = ["Alarm", "Beat", "Period", "Reading", "Sensor", "Sidecar", "TickSensor", "start_sensor"]
 
 log = logging.getLogger("loopwatch")
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
     from types import FrameType
 
+    from loopwatch.sensors.alarm import Alarm
+
 __all__ = ["Beat", "Sidecar"]
 
 _KEPT_BEATS: Final = 256
@@ -33,12 +35,22 @@ class Beat(NamedTuple):
 
 
 class Sidecar:
-    """Beats every `interval_ns` on the loop, from `start` to `stop`."""
+    """Beats on the loop, from `start` to `stop`: every `interval_ns`, or densely while relied on.
 
-    def __init__(self, loop: AbstractEventLoop, interval_ns: int) -> None:
+    `dense_ns` is half a threshold: then no stall can pass between two beats.
+    """
+
+    def __init__(
+        self, loop: AbstractEventLoop, interval_ns: int, dense_ns: int, alarm: Alarm
+    ) -> None:
         self._loop = loop
-        self._interval_s = interval_ns / NS_PER_S
         self._interval_ns = interval_ns
+        self._dense_ns = min(dense_ns, interval_ns)
+        self._slack_ns = dense_ns // 2
+        self._alarm = alarm
+        # Set by the watchdog on a loop that is at work and well: until then each beat puts the
+        # watchdog's alarm off, to shortly after the beat that follows. 0: beat, and no more.
+        self.relied_on_until_ns = 0
         self._beats: deque[Beat] = deque(maxlen=_KEPT_BEATS)
         self._handle: TimerHandle | None = None
         self._stopped = False
@@ -66,6 +78,7 @@ class Sidecar:
     def stop(self) -> None:
         """Stop beating. Any thread; a timer handle may only be cancelled on its loop's thread."""
         self._stopped = True
+        self.relied_on_until_ns = 0
         handle, self._handle = self._handle, None
         if handle is None or self._loop.is_closed():
             return
@@ -75,8 +88,15 @@ class Sidecar:
             pass  # the loop was closed in between: the timer is gone with it
 
     def _schedule(self) -> None:
-        self.due_ns = monotonic_ns() + self._interval_ns
-        self._handle = self._loop.call_later(self._interval_s, self._beat, context=self._context)
+        now_ns = monotonic_ns()
+        until_ns = self.relied_on_until_ns
+        interval_ns = self._dense_ns if until_ns else self._interval_ns
+        self.due_ns = due_ns = now_ns + interval_ns
+        if until_ns > now_ns:
+            self._alarm.put_off(min(until_ns, due_ns + self._slack_ns))
+        self._handle = self._loop.call_later(
+            interval_ns / NS_PER_S, self._beat, context=self._context
+        )
 
     def _beat(self) -> None:
         ran_ns = monotonic_ns()
