@@ -130,7 +130,10 @@ class Config:
         0.5, _ratio(), "ratio", "a loop thread that burns more CPU per second starves I/O"
     )
     tick_interval_s: float = _setting(
-        0.25, _seconds(0.005, 60), "s", "time between two beats of the sidecar that measures lag"
+        0.5,
+        _seconds(0.005, 60),
+        "s",
+        "longest time between two beats of the sidecar; a loop at work beats every half threshold",
     )
     sample_interval_s: float = _setting(
         0.025,

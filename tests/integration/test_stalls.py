@@ -77,7 +77,8 @@ def test_a_stall_is_told_once_while_it_lasts_and_once_after(
     assert final.culprit.source is not None
     assert final.evidence.samples >= 3
     assert sum(sample.count for sample in final.samples) == final.evidence.samples
-    assert final.samples[0].at_s == pytest.approx(0.05, abs=TOLERANCE_S)
+    # Half the threshold at the earliest; nine tenths at the latest, plus what the machine adds.
+    assert 0.045 < final.samples[0].at_s < 0.12
 
 
 def test_the_tick_sensor_works_on_any_loop(told: Told) -> None:
