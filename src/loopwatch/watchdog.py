@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Watchdog", "Watched"]
 
-_CENSUS_NS: Final = NS_PER_S
+# Tasks and executors are counted once a second: at every other full look, which may come early.
+_CENSUS_NS: Final = NS_PER_S * 9 // 10
 # Counters are this fresh on a loop that does nothing and whose beats are rare.
 _FULL_LOOK_NS: Final = NS_PER_S // 2
 # Waking up this much too late is not the scheduler's doing: the GIL could not be had.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,6 +21,12 @@ async def sleepers(count: int) -> list[asyncio.Task[None]]:
     tasks = [asyncio.create_task(asyncio.sleep(60)) for _ in range(count)]
     await asyncio.sleep(0)
     return tasks
+
+
+async def until(true: Callable[[], bool], timeout_s: float = 4) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not true() and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
 
 
 def test_a_few_tasks_are_counted_exactly(run_any: Run) -> None:
@@ -94,7 +101,7 @@ def test_the_gauge_follows_a_leak(run_any: Run) -> None:
     async def main() -> int:
         with loopwatch.install() as agent:
             leaked = await sleepers(1500)
-            await asyncio.sleep(1.3)
+            await until(lambda: agent.snapshot().tasks > 1000)
             now = agent.snapshot().tasks
             for task in leaked:
                 task.cancel()
@@ -113,8 +120,9 @@ def test_the_default_executor_is_read_on_every_loop(run_any: Run) -> None:
             before = agent.snapshot().executors
             with ThreadPoolExecutor(2) as pool:
                 loop.set_default_executor(pool)
-                work = [loop.run_in_executor(None, time.sleep, 1.4) for _ in range(5)]
-                await asyncio.sleep(1.2)
+                work = [loop.run_in_executor(None, time.sleep, 2) for _ in range(5)]
+                expected = Executor("default", 2, 3)
+                await until(lambda: expected in agent.snapshot().executors)
                 during = agent.snapshot().executors
                 await asyncio.gather(*work)
             return before, during
@@ -131,11 +139,11 @@ def test_registered_executors_are_read_and_not_kept_alive() -> None:
         with loopwatch.install(stall_threshold_s=0.05) as agent:
             pool = ThreadPoolExecutor(1)
             agent.register_executor("images", pool)
-            await asyncio.sleep(1.2)
+            await until(lambda: len(agent.snapshot().executors) == 2)
             during = [e.name for e in agent.snapshot().executors]
             pool.shutdown()
             del pool
-            await asyncio.sleep(1.2)
+            await until(lambda: len(agent.snapshot().executors) == 1)
             return during, [e.name for e in agent.snapshot().executors]
 
     assert asyncio.run(main()) == (["default", "images"], ["default"])
