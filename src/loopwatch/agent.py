@@ -79,6 +79,7 @@ class Agent:
             self._wire(tick, loop_name, threshold_ns)
         except BaseException:
             self._sensor.stop()
+            self._alarm.close()
             raise
 
     def _wire(self, tick: TickSensor, loop_name: str, threshold_ns: int) -> None:

@@ -110,7 +110,9 @@ class Watchdog:
         self._stopping = True
         self._watched.sidecar.relied_on_until_ns = 0
         self._watched.alarm.wake()
-        if self._thread is not threading.current_thread() and self._thread.ident is not None:
+        if self._thread.ident is None:
+            self._watched.alarm.close()  # never started, so nobody else will
+        elif self._thread is not threading.current_thread():
             self._thread.join(_JOIN_S)
 
     def _run(self) -> None:

@@ -72,6 +72,18 @@ def test_no_file_descriptor_is_left(run_exact: Run) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
+def test_a_refused_install_keeps_no_file_descriptor() -> None:
+    """An exporter that cannot start ends the agent before its watchdog ever ran."""
+
+    async def main() -> None:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with pytest.raises(loopwatch.ConfigError):
+            loopwatch.install(exporters=["jsonl"])
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+    asyncio.run(main())
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads Linux's /proc")
 def test_a_loop_at_work_is_hardly_ever_looked_at(run_exact: Run, told: Told) -> None:
     """While its beats are on time the watchdog sleeps on; a stall is told as promptly as ever."""
