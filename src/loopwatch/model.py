@@ -14,6 +14,7 @@ from loopwatch.clock import iso_utc
 
 __all__ = [
     "STALL_SCHEMA",
+    "Advice",
     "Cause",
     "Culprit",
     "Evidence",
@@ -21,7 +22,9 @@ __all__ = [
     "Frame",
     "LagHistogram",
     "Location",
+    "OtherThread",
     "Phase",
+    "Request",
     "Sample",
     "Snapshot",
     "Stall",
@@ -93,7 +96,12 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Culprit:
-    """The frame that is blamed, and the text of its line where the source can be read."""
+    """The frame that is blamed, the call it made, and the text of its line.
+
+    `call` is the dotted name of what was called, as it is known in its own module: an alias or a
+    method has the name of what it stands for. `None` where the frame itself was at work, or where
+    the name cannot be told; so is `source` where the file cannot be read.
+    """
 
     function: str
     file: str
@@ -112,14 +120,53 @@ class TaskInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """The HTTP request that was served: method and route template, never the path or the query.
+
+    `trace_id` and `span_id` are those of the OpenTelemetry span, as 32 and 16 hex digits.
+    """
+
+    method: str
+    route: str | None
+    trace_id: str | None = None
+    span_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to do instead, and the row of the table of signatures that says so."""
+
+    signature: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class OtherThread:
+    """The thread that held the GIL: its name, CPU time during the stall, and where it was."""
+
+    name: str
+    cpu_s: float
+    function: str | None = None
+    file: str | None = None
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was measured over the stall, in seconds; `None` is not known, never a guess."""
+    """What was measured over the stall, in seconds; `None` is not known, never a guess.
+
+    `cpu_s` and `runqueue_wait_s` are the loop thread's, `process_cpu_s` is everybody's.
+    `overslept_s` is how much longer than it wanted the watchdog slept. `wait` is what kind of
+    thing the loop thread slept for, `wait_detail` which one.
+    """
 
     wall_s: float
     cpu_s: float | None = None
     gc_s: float | None = None
     runqueue_wait_s: float | None = None
     throttled_s: float | None = None
+    process_cpu_s: float | None = None
+    overslept_s: float | None = None
     wait: str | None = None
     wait_detail: str | None = None
     samples: int = 0
@@ -134,7 +181,12 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stall:
-    """One stall. The record of `phase` ongoing and the final one carry the same `id`."""
+    """One stall. The record of `phase` ongoing and the final one carry the same `id`.
+
+    `allowed` is the reason given to `allow_blocking`. `victims` is how many requests were in
+    flight and had to wait, beside the one that stalled; `None` without the middleware.
+    `suppressed` counts like stalls that were not told before this one, by the rate limits.
+    """
 
     id: str
     phase: Phase
@@ -152,6 +204,12 @@ class Stall:
     culprit: Culprit | None = None
     entry: Location | None = None
     task: TaskInfo | None = None
+    request: Request | None = None
+    victims: int | None = None
+    advice: Advice | None = None
+    other_thread: OtherThread | None = None
+    allowed: str | None = None
+    suppressed: int = 0
     samples: tuple[Sample, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -169,16 +227,18 @@ class Stall:
             "sensor": self.sensor,
             "cause": self.cause.value,
             "confidence": self.confidence,
-            "allowed": None,
+            "allowed": self.allowed,
             "culprit": asdict(self.culprit) if self.culprit else None,
             "entry": asdict(self.entry) if self.entry else None,
             "task": asdict(self.task) if self.task else None,
-            "request": None,
-            "advice": None,
+            "request": asdict(self.request) if self.request else None,
+            "victims": self.victims,
+            "advice": asdict(self.advice) if self.advice else None,
             "evidence": self.evidence.to_dict(),
-            "other_thread": None,
+            "other_thread": asdict(self.other_thread) if self.other_thread else None,
             "samples": [sample.to_dict() for sample in self.samples],
             "fingerprint": self.fingerprint,
+            "suppressed": self.suppressed,
         }
 
 
