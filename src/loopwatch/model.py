@@ -165,11 +165,11 @@ class Evidence:
     gc_s: float | None = None
     runqueue_wait_s: float | None = None
     throttled_s: float | None = None
-    process_cpu_s: float | None = None
-    overslept_s: float | None = None
     wait: str | None = None
     wait_detail: str | None = None
     samples: int = 0
+    process_cpu_s: float | None = None
+    overslept_s: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the evidence as it stands in a record."""
@@ -232,12 +232,12 @@ class Stall:
             "entry": asdict(self.entry) if self.entry else None,
             "task": asdict(self.task) if self.task else None,
             "request": asdict(self.request) if self.request else None,
-            "victims": self.victims,
             "advice": asdict(self.advice) if self.advice else None,
             "evidence": self.evidence.to_dict(),
             "other_thread": asdict(self.other_thread) if self.other_thread else None,
             "samples": [sample.to_dict() for sample in self.samples],
             "fingerprint": self.fingerprint,
+            "victims": self.victims,
             "suppressed": self.suppressed,
         }
 

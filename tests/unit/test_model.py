@@ -13,6 +13,7 @@ RECORD_KEYS = [
     "schema", "id", "phase", "started_at", "duration_s", "loop", "loop_impl", "pid", "thread",
     "sensor", "cause", "confidence", "allowed", "culprit", "entry", "task", "request", "advice",
     "evidence", "other_thread", "samples", "fingerprint",
+    "victims", "suppressed",
 ]  # fmt: skip
 
 
@@ -25,7 +26,7 @@ def test_the_record_has_the_keys_of_the_contract_in_order() -> None:
     assert list(record["culprit"]) == ["function", "file", "line", "call", "source", "in_app"]
     assert list(record["evidence"]) == [
         "wall_s", "cpu_s", "gc_s", "runqueue_wait_s", "throttled_s", "wait", "wait_detail",
-        "samples",
+        "samples", "process_cpu_s", "overslept_s",
     ]  # fmt: skip
     assert list(record["samples"][0]) == ["at_s", "count", "source", "frames"]
     assert list(record["samples"][0]["frames"][0]) == ["function", "file", "line", "in_app"]
