@@ -31,6 +31,7 @@ PLAN: Final = (
     ("import_time",),
     ("task_count",),
     ("gc_callback",),
+    ("middleware",),
     ("ping_pong",),
 )
 _HEADINGS: Final = ("figure", "measured", "wanted", "")

@@ -1,4 +1,4 @@
-"""Writes docs/reference/settings.md and metrics.md from the tables in the code.
+"""Writes the pages of docs/reference that derive from tables in the code.
 
 `python scripts/reference.py` writes; a contract test says when the pages are stale.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from loopwatch.catalogue import LAG_BOUNDS_S, METRICS
 from loopwatch.config import settings
+from loopwatch.diagnosis.signatures import CAUSE_ADVICE, NOT_BLOCKING, SIGNATURES
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 NOTE = "<!-- Made by `make docs` from the table in the code: change it there. -->\n"
@@ -51,7 +52,31 @@ def metrics_page() -> str:
     )
 
 
-PAGES = {"settings.md": settings_page, "metrics.md": metrics_page}
+def signatures_page() -> str:
+    """Return the page of blocking calls and advice."""
+    rows = [f"| `{row.target}` | {row.wait} | {row.text} |" for row in SIGNATURES]
+    causes = [f"| `{cause}` | {text} |" for cause, text in CAUSE_ADVICE.items()]
+    return (
+        f"# Blocking calls loopwatch knows\n\n{NOTE}\n"
+        "A stall in one of these carries the advice beside it. A row stands for the name and for\n"
+        "all below it (`requests` is also `requests.get`, never `requests_cache`); the longest\n"
+        "row wins. Wait is what the call waits for; `cpu` does not wait, it computes.\n\n"
+        "| call | wait | instead |\n|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n\nNever advised against, being asynchronous or not what blocks "
+        "(`*.` is a part of a name at any depth):\n"
+        + ", ".join(f"`{name}`" for name in NOT_BLOCKING)
+        + ".\n\n## Where no call is known\n\n| cause | what to do |\n|---|---|\n"
+        + "\n".join(causes)
+        + "\n"
+    )
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "metrics.md": metrics_page,
+    "signatures.md": signatures_page,
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

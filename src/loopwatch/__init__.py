@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from loopwatch.config import Config
     from loopwatch.errors import ConfigError, LoopwatchError, MissingExtraError, NoRunningLoopError
     from loopwatch.exporters.base import Exporter
+    from loopwatch.integrations.asgi import RequestMiddleware
     from loopwatch.integrations.lifespan import lifespan
     from loopwatch.model import Cause, Frame, Sample, Snapshot, Stall
+    from loopwatch.probes.allowed import allow_blocking
     from loopwatch.registry import current, install
 
 __all__ = [
@@ -25,10 +27,12 @@ __all__ = [
     "LoopwatchError",
     "MissingExtraError",
     "NoRunningLoopError",
+    "RequestMiddleware",
     "Sample",
     "Snapshot",
     "Stall",
     "__version__",
+    "allow_blocking",
     "current",
     "install",
     "lifespan",
@@ -46,9 +50,11 @@ _HOMES = {
     "LoopwatchError": "errors",
     "MissingExtraError": "errors",
     "NoRunningLoopError": "errors",
+    "RequestMiddleware": "integrations.asgi",
     "Sample": "model",
     "Snapshot": "model",
     "Stall": "model",
+    "allow_blocking": "probes.allowed",
     "current": "registry",
     "install": "registry",
     "lifespan": "integrations.lifespan",

@@ -14,16 +14,22 @@ from loopwatch._version import __version__
 from loopwatch.clock import NS_PER_S, monotonic_ns
 from loopwatch.config import Config
 from loopwatch.delivery import Delivery
+from loopwatch.diagnosis.culprit import in_app_rule
+from loopwatch.diagnosis.limits import RateLimit
 from loopwatch.diagnosis.tracker import Tracker
 from loopwatch.errors import ConfigError, LoopwatchError
 from loopwatch.exporters import Exporter, Source
+from loopwatch.forensics import Forensics
 from loopwatch.ledger import Identity, Ledger
 from loopwatch.patch import Patch
 from loopwatch.probes.cpu import ThreadCpu
 from loopwatch.probes.executors import ExecutorProbe
 from loopwatch.probes.gc import GcProbe
+from loopwatch.probes.native_stacks import NativeSampler, NativeSamplerError
+from loopwatch.probes.stacks import FrameNamer
 from loopwatch.probes.tasks import task_counter
 from loopwatch.recorder import Recorder
+from loopwatch.reporter import Reporter
 from loopwatch.sensors import Alarm, Sensor, Sidecar, TickSensor, start_sensor
 from loopwatch.watchdog import Watchdog, Watched
 
@@ -75,10 +81,12 @@ class Agent:
         threshold_ns = round(config.stall_threshold_s * NS_PER_S)
         self._alarm = Alarm()
         self._sidecar, tick, self._sensor = _start_sensor(loop, config, threshold_ns, self._alarm)
+        self._sampler, self._sampler_state = _start_sampler(config, self._alarm)
         try:
             self._wire(tick, loop_name, threshold_ns)
         except BaseException:
             self._sensor.stop()
+            self._stop_sampler()
             self._alarm.close()
             raise
 
@@ -94,11 +102,21 @@ class Agent:
             sensor=self._sensor.name,
             version=__version__,
             python=".".join(map(str, sys.version_info[:3])),
+            native_sampler=self._sampler_state,
         )
         self._ledger = Ledger(identity, config, monotonic_ns())
         self._gc = GcProbe(ident)
         self._executor_probe = ExecutorProbe(loop)
         self._delivery = Delivery(self._ledger, self._started, self._on_stall, config.queue_size)
+        namer = FrameNamer(
+            in_app_rule(include=config.in_app_include, exclude=config.in_app_exclude)
+        )
+        fault = partial(self._delivery.fault, "probe", "looking at a stall")
+        forensics = Forensics(
+            loop, threading.get_native_id(), namer, self._gc, self._sampler, fault
+        )
+        warm_until_ns = monotonic_ns() + round(config.warm_up_s * NS_PER_S)
+        recorder = Recorder(identity, namer, forensics, warm_until_ns, fault)
         self._watchdog = Watchdog(
             Watched(
                 loop=loop,
@@ -113,8 +131,15 @@ class Agent:
                 count_tasks=task_counter(loop),
             ),
             Tracker(threshold_ns, round(config.sample_interval_s * NS_PER_S), config.max_samples),
+            forensics,
+            Reporter(
+                recorder,
+                forensics,
+                self._ledger,
+                self._delivery,
+                RateLimit(config.like_stalls_per_minute, config.stalls_per_minute),
+            ),
             self._ledger,
-            Recorder(identity),
             self._delivery,
             on_closed=self.stop,
         )
@@ -158,6 +183,7 @@ class Agent:
                 return
             self._stopped = True
         self._on_stopped(self)
+        self._stop_sampler()
         self._watchdog.stop()
         if self._close_patch is not None:
             self._close_patch.restore()
@@ -172,6 +198,11 @@ class Agent:
                 exporter.stop()
             except Exception:  # noqa: BLE001 - stopping must not fail the host's shutdown
                 self._ledger.error("exporter")
+
+    def _stop_sampler(self) -> None:
+        self._alarm.on_set = None
+        if self._sampler is not None:
+            self._sampler.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -330,11 +361,29 @@ class Agent:
         if self._close_patch is not None:
             self._close_patch.restore()
         self._alarm.close()
+        if self._sampler is not None:
+            self._sampler.forget()
         self._gc.stop()
         for exporter in self._started:
             exporter.forget()
         if self._http is not None:
             self._http.forget()
+
+
+def _start_sampler(config: Config, alarm: Alarm) -> tuple[NativeSampler | None, str]:
+    """Return the sampler of native stacks, if it is wanted and works, and what to say of it."""
+    if config.native_sampler == "off":
+        return None, "off"
+    try:
+        sampler = NativeSampler(threading.get_ident(), threading.get_native_id())
+    except NativeSamplerError as error:
+        log.debug("loopwatch: native stacks do not work here: %s", error)
+        return None, "unavailable"
+    except Exception as error:  # noqa: BLE001 - private API of the host: it must run on
+        log.warning("loopwatch: native stacks failed with %s", type(error).__name__)
+        return None, "unavailable"
+    alarm.on_set = sampler.arm
+    return sampler, "on"
 
 
 def _start_sensor(

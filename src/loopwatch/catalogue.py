@@ -103,6 +103,13 @@ METRICS: Final[tuple[Metric, ...]] = (
         lambda s: [((cause.value,), v) for cause, v in s.stall_s_total.items()],
     ),
     Metric(
+        "loopwatch_excused_stalls_total", "loopwatch.excused.stalls",
+        Kind.COUNTER, "{stall}", ("reason",),
+        "Stalls that are counted here only and not reported: inside allow_blocking, imports "
+        "during the warm-up, and while a debugger is attached.",
+        lambda s: [((reason,), n) for reason, n in s.excused_total.items()],
+    ),
+    Metric(
         "loopwatch_stall_active_seconds", "loopwatch.stall.active", Kind.GAUGE, "s", (),
         "Age of the stall in progress at the moment of the scrape, else 0. Above "
         "loopwatch_hang_threshold_seconds the loop is stuck: see /api/stalls for the line.",
@@ -147,7 +154,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "loopwatch_dropped_records_total", "loopwatch.dropped.records",
         Kind.COUNTER, "{record}", ("reason",),
-        "Stall records that did not reach an exporter. Above 0 an exporter is slow or failing.",
+        "Stall records that did not reach an exporter. Except for rate_limited, which are like "
+        "many others, an exporter is slow or failing.",
         lambda s: [((reason,), n) for reason, n in s.dropped_total.items()],
     ),
     Metric(
@@ -157,9 +165,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "loopwatch_build_info", "loopwatch.build.info", Kind.GAUGE, "",
-        ("version", "python", "loop_impl", "sensor"),
-        "Constant 1: what runs here.",
-        lambda s: [((s.version, s.python, s.loop_impl, s.sensor), 1)],
+        ("version", "python", "loop_impl", "sensor", "native_sampler"),
+        "Constant 1: what runs here. native_sampler is on, off or unavailable.",
+        lambda s: [((s.version, s.python, s.loop_impl, s.sensor, s.native_sampler), 1)],
     ),
     Metric(
         "loopwatch_lag_threshold_seconds", "loopwatch.lag.threshold", Kind.GAUGE, "s", (),

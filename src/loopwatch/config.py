@@ -93,12 +93,16 @@ def _path() -> Kind:
     )
 
 
-def _names() -> Kind:
+def _names(what: str) -> Kind:
     return Kind(
-        "a comma-separated list of exporter names",
+        f"a comma-separated list of {what}",
         lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
         lambda v: isinstance(v, tuple) and all(isinstance(name, str) and name for name in v),
     )
+
+
+def _choice(*names: str) -> Kind:
+    return Kind(" or ".join(repr(name) for name in names), str, lambda v: v in names)
 
 
 def _setting(default: T, kind: Kind, unit: str, text: str) -> T:
@@ -142,12 +146,48 @@ class Config:
         "time from the first to the second stack sample of a stall; later gaps grow",
     )
     max_samples: int = _setting(32, _count(1, 1000), "samples", "stack samples taken of one stall")
+    native_sampler: str = _setting(
+        "auto",
+        _choice("auto", "off"),
+        "mode",
+        "sample C calls that keep the GIL, by a timer signal to the loop thread; off: no signal",
+    )
+    in_app_include: tuple[str, ...] = _setting(
+        (),
+        _names("module names"),
+        "modules",
+        "your code too, though it lies in site-packages: these modules and what is below them",
+    )
+    in_app_exclude: tuple[str, ...] = _setting(
+        (),
+        _names("module names"),
+        "modules",
+        "not your code: these modules and what is below them are never blamed for their callers",
+    )
+    warm_up_s: float = _setting(
+        30.0,
+        _seconds(0, 86400),
+        "s",
+        "for so long after the start, stalls of import statements are counted but not reported",
+    )
+    like_stalls_per_minute: int = _setting(
+        12,
+        _count(1, 1_000_000),
+        "stalls",
+        "stalls of one fingerprint that are told in a minute; the counters count all",
+    )
+    stalls_per_minute: int = _setting(
+        120, _count(1, 1_000_000), "stalls", "stalls that are told in a minute, of any fingerprint"
+    )
     history: int = _setting(100, _count(1, 100_000), "stalls", "newest stalls kept in memory")
     queue_size: int = _setting(
         1000, _count(1, 1_000_000), "records", "records that may wait for a slow exporter"
     )
     exporters: tuple[str, ...] = _setting(
-        ("prometheus", "log"), _names(), "names", "where snapshots and stall records go"
+        ("prometheus", "log"),
+        _names("exporter names"),
+        "names",
+        "where snapshots and stall records go",
     )
     http_port: int | None = _setting(
         None,
@@ -203,8 +243,9 @@ class Config:
         for name in values:
             if name not in known:
                 raise ConfigError(_unknown(name, sorted(known)))
-        if isinstance(values.get("exporters"), list):
-            values["exporters"] = tuple(values["exporters"])
+        for name, value in values.items():
+            if isinstance(value, list):
+                values[name] = tuple(value)
         return cls(**values)
 
 

@@ -19,11 +19,12 @@ from loopwatch.model import Cause, Executor, Snapshot, Stall, Thresholds
 if TYPE_CHECKING:
     from loopwatch.config import Config
 
-__all__ = ["COMPONENTS", "DROP_REASONS", "Active", "Identity", "Ledger"]
+__all__ = ["COMPONENTS", "DROP_REASONS", "EXCUSES", "Active", "Identity", "Ledger"]
 
 # Closed, so that each child of the labelled counters exists at 0 from the start.
 COMPONENTS: Final = ("exporter", "http", "on_stall", "probe", "watchdog")
-DROP_REASONS: Final = ("export_failed", "queue_full", "shutdown")
+DROP_REASONS: Final = ("export_failed", "queue_full", "rate_limited", "shutdown")
+EXCUSES: Final = ("allowed", "debugger", "warm_up")
 
 _RATE_WINDOW_NS: Final = 10 * NS_PER_S
 _RATE_SLOT_NS: Final = NS_PER_S
@@ -40,6 +41,7 @@ class Identity:
     sensor: str
     version: str
     python: str
+    native_sampler: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Ledger:
         self._lock = threading.RLock()
         self._dropped = Counter(dict.fromkeys(DROP_REASONS, 0))
         self._errors = Counter(dict.fromkeys(COMPONENTS, 0))
+        self._excused = Counter(dict.fromkeys(EXCUSES, 0))
         self._self_cpu_ns: Counter[str] = Counter()
 
     # The watchdog writes.
@@ -124,6 +127,19 @@ class Ledger:
         # One store, so that no reader sees the stall neither in progress nor in the totals.
         self._stalled = (None if mine else active, stall_ns)
         self.lag.stretch(end_ns - since_ns, end_ns)
+        self._remember(record)
+
+    def excused(self, excuse: str, record: Stall) -> None:
+        """Count a stall that is nobody's fault; `excuse` is one of `EXCUSES`."""
+        self._excused[excuse] += 1
+        self.stalls.append(record)
+
+    def excused_closed(self, since_ns: int, end_ns: int, record: Stall) -> None:
+        """Take the end of an excused stall: what was due meanwhile was late all the same."""
+        self.lag.stretch(end_ns - since_ns, end_ns)
+        self._remember(record)
+
+    def _remember(self, record: Stall) -> None:
         ids = [stall.id for stall in self.stalls]
         if record.id in ids:
             self.stalls[ids.index(record.id)] = record
@@ -197,6 +213,7 @@ class Ledger:
             sensor=who.sensor,
             version=who.version,
             python=who.python,
+            native_sampler=who.native_sampler,
             lag_last_s=ns_to_s(max(self.lag.last_ns, active_ns) if active else self.lag.last_ns),
             lag_p50_s=p50_s,
             lag_p99_s=p99_s,
@@ -219,6 +236,7 @@ class Ledger:
             executors=self.executors,
             heartbeat_at_s=unix_s(self.heartbeat_ns),
             self_cpu_s_total=ns_to_s(self_cpu_ns),
+            excused_total=dict(self._excused),
             dropped_total=dropped,
             errors_total=errors,
             thresholds=self.thresholds,

@@ -286,6 +286,7 @@ class Snapshot:
     sensor: str
     version: str
     python: str
+    native_sampler: str
     lag_last_s: float
     lag_p50_s: float
     lag_p99_s: float
@@ -308,6 +309,7 @@ class Snapshot:
     executors: tuple[Executor, ...]
     heartbeat_at_s: float
     self_cpu_s_total: float
+    excused_total: dict[str, int]
     dropped_total: dict[str, int]
     errors_total: dict[str, int]
     thresholds: Thresholds = field(repr=False)
@@ -323,6 +325,7 @@ class Snapshot:
             "sensor": self.sensor,
             "version": self.version,
             "python": self.python,
+            "native_sampler": self.native_sampler,
             "lag": {
                 "last_s": _rounded(self.lag_last_s),
                 "p50_s": _rounded(self.lag_p50_s),
@@ -344,6 +347,7 @@ class Snapshot:
                 "cpu_s": _rounded(self.cpu_s_total),
                 "gc_pause_s": _rounded(self.gc_pause_s_total),
                 "self_cpu_s": _rounded(self.self_cpu_s_total),
+                "excused": dict(self.excused_total),
                 "dropped": dict(self.dropped_total),
                 "errors": dict(self.errors_total),
             },

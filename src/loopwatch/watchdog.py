@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from loopwatch.clock import NS_PER_S, monotonic_ns
-from loopwatch.probes.stacks import read_task, sample_stack, stacks_work
-from loopwatch.recorder import Recorder, Seen
 from loopwatch.sensors.tick import TickSensor, late_periods
 
 if TYPE_CHECKING:
@@ -25,12 +23,13 @@ if TYPE_CHECKING:
 
     from loopwatch.delivery import Delivery
     from loopwatch.diagnosis.tracker import Decision, Track, Tracker
+    from loopwatch.forensics import Forensics, Seen
     from loopwatch.ledger import Ledger
-    from loopwatch.model import TaskInfo
     from loopwatch.probes.cpu import ThreadCpu
     from loopwatch.probes.executors import ExecutorProbe
     from loopwatch.probes.gc import GcProbe
     from loopwatch.probes.tasks import TaskCount
+    from loopwatch.reporter import Reporter
     from loopwatch.sensors.alarm import Alarm
     from loopwatch.sensors.base import Reading, Sensor
     from loopwatch.sensors.sidecar import Beat, Sidecar
@@ -77,15 +76,17 @@ class Watchdog:
         self,
         watched: Watched,
         tracker: Tracker[Seen],
+        forensics: Forensics,
+        reporter: Reporter,
         ledger: Ledger,
-        recorder: Recorder,
         delivery: Delivery,
         on_closed: Callable[[], None],
     ) -> None:
         self._watched = watched
         self._tracker = tracker
+        self._forensics = forensics
+        self._reporter = reporter
         self._ledger = ledger
-        self._recorder = recorder
         self._delivery = delivery
         self._on_closed = on_closed
         self._limit_ns = tracker.half_ns
@@ -93,7 +94,7 @@ class Watchdog:
         # of the threshold instead of half: almost half the wake-ups less (decision 0008).
         self._idle_nap_ns = tracker.half_ns * 9 // 5
         self._iteration = 0
-        self._sampling = stacks_work()
+        self._late = False
         self._spans: deque[tuple[int, int]] = deque(maxlen=_SPANS)
         self._census_ns = 0
         self._full_look_ns = 0
@@ -112,6 +113,7 @@ class Watchdog:
         self._watched.alarm.wake()
         if self._thread.ident is None:
             self._watched.alarm.close()  # never started, so nobody else will
+            self._forensics.close()
         elif self._thread is not threading.current_thread():
             self._thread.join(_JOIN_S)
 
@@ -120,6 +122,7 @@ class Watchdog:
             self._watch()
         finally:
             self._watched.alarm.close()
+            self._forensics.close()
 
     def _watch(self) -> None:
         self._tracker.begin(monotonic_ns())
@@ -150,6 +153,7 @@ class Watchdog:
 
     def _look(self) -> int:
         watched = self._watched
+        self._note_wake_up()
         running = watched.loop.is_running()
         # Beats first: a period that made a drained beat late is then in the reading.
         beats = watched.sidecar.drain()
@@ -172,7 +176,8 @@ class Watchdog:
         self._full_look_ns = now_ns + _FULL_LOOK_NS
         crowded = now_ns - watched.alarm.at_ns > _CROWDED_NS
         decision = self._decide(now_ns, reading, beats, running=running)
-        self._measure(now_ns, reading, running=running)
+        self._measure(now_ns, reading, beats, running=running)
+        self._attach_shots(decision)
         self._tell(now_ns, decision)
         self._count_lag(now_ns, beats, running=running)
         self._ledger.spent("watchdog", time.thread_time_ns())
@@ -220,15 +225,27 @@ class Watchdog:
             (number, due_ns) if due_ns and now_ns > due_ns else None,
         )
 
-    def _measure(self, now_ns: int, reading: Reading, *, running: bool) -> None:
+    def _note_wake_up(self) -> None:
+        alarm = self._watched.alarm
+        now_ns = monotonic_ns()
+        missed, alarm.missed = alarm.missed, None
+        due_ns, woke_ns = missed or (alarm.at_ns, now_ns)
+        self._late = woke_ns - due_ns > _OVERSLEPT_NS
+        self._forensics.woke(due_ns, woke_ns, late=self._late)
+
+    def _measure(self, now_ns: int, reading: Reading, beats: list[Beat], *, running: bool) -> None:
         watched, ledger = self._watched, self._ledger
         ledger.iterations = reading.iterations
         if watched.cpu.ident != watched.sidecar.ident:
             # The loop was run again, on another thread.
             watched.cpu.follow(watched.sidecar.ident)
             watched.gc.follow(watched.sidecar.ident)
-            self._recorder.follow(watched.sidecar.ident)
+            self._reporter.follow(watched.sidecar.ident)
+            self._forensics.follow(watched.sidecar.ident)
+        for beat in beats:
+            self._forensics.beat(beat.ran_ns, watched.cpu.since_start_ns(beat.cpu_ns))
         cpu_ns = watched.cpu.read_ns()
+        self._forensics.mark(now_ns, cpu_ns, reading.idle_ns, watched.sidecar.ident)
         if cpu_ns is not None:
             ledger.cpu_ns = cpu_ns
         ledger.gc_pause_ns = watched.gc.read_ns()
@@ -242,45 +259,45 @@ class Watchdog:
         except Exception as error:  # noqa: BLE001 - these read private state of the host
             self._delivery.fault("probe", "counting tasks and executors", error)
 
+    def _attach_shots(self, decision: Decision[Seen]) -> None:
+        """Give the stacks that were taken without us to the stretch they must be of."""
+        shots = self._forensics.shots(self._watched.sidecar.base_depth)
+        tracks = [*decision.closed]
+        if self._tracker.current is not None:
+            tracks.append(self._tracker.current)
+        if not shots or not tracks:
+            return
+        now_ns = monotonic_ns()
+        longest = max(tracks, key=lambda track: (track.end_ns or now_ns) - track.start_ns)
+        for cpu_ns, seen in shots:
+            # The thread computed all along, or there would be no shot: its CPU time is the clock.
+            at_ns = min(longest.start_ns + cpu_ns, longest.end_ns or now_ns)
+            self._tracker.add(longest, at_ns, seen)
+
     def _tell(self, now_ns: int, decision: Decision[Seen]) -> None:
         for track in decision.closed:
-            end_ns = track.end_ns if track.end_ns is not None else now_ns
-            record = self._recorder.record(track, now_ns)
-            self._spans.append((track.start_ns, end_ns))
-            self._ledger.closed(track.start_ns, end_ns, record)
-            self._delivery.deliver(record)
+            self._spans.append((track.start_ns, track.end_ns or now_ns))
+            self._reporter.closed(track, now_ns)
         if decision.sample is not None:
             self._sample(decision.sample)
         if decision.opened is not None:
-            record = self._recorder.record(decision.opened, monotonic_ns())
-            self._ledger.opened(decision.opened.start_ns, record)
-            self._delivery.deliver(record)
+            self._reporter.opened(decision.opened)
             self._ask_for_the_end()
 
     def _sample(self, track: Track[Seen]) -> None:
         watched = self._watched
-        if not self._sampling or (track.iteration < 0 and watched.sensor is not watched.tick):
+        if track.iteration < 0 and watched.sensor is not watched.tick:
             return  # the loop waits to be woken up: its stack is the selector, nobody's fault
         at_ns = monotonic_ns()
+        sidecar = watched.sidecar
         try:
-            seen = Seen(
-                sample_stack(watched.sidecar.ident, watched.sidecar.base_depth),
-                self._read_task(),
-                late=at_ns - watched.alarm.at_ns > _OVERSLEPT_NS,
-            )
+            seen = self._forensics.see(sidecar.ident, sidecar.base_depth, at_ns, late=self._late)
         except Exception as error:  # noqa: BLE001 - reads private state of the interpreter
             self._delivery.fault("probe", "sampling the stack", error)
             return
         # Only what was still going on afterwards is known to belong to this stretch.
-        if watched.sensor.is_at(track.iteration):
+        if seen is not None and watched.sensor.is_at(track.iteration):
             self._tracker.add(track, at_ns, seen)
-
-    def _read_task(self) -> TaskInfo | None:
-        try:
-            return read_task(self._watched.loop)
-        except Exception as error:  # noqa: BLE001 - a task class of the host's own may do anything
-            self._delivery.fault("probe", "reading the current task", error)
-            return None
 
     def _ask_for_the_end(self) -> None:
         """Have the loop say when it serves again; runs nothing on a loop that does not stall."""

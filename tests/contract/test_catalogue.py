@@ -33,11 +33,15 @@ CONTRACT = {
     "loopwatch_self_cpu_seconds_total": ("counter", ()),
     "loopwatch_dropped_records_total": ("counter", ("reason",)),
     "loopwatch_errors_total": ("counter", ("component",)),
-    "loopwatch_build_info": ("gauge", ("version", "python", "loop_impl", "sensor")),
+    "loopwatch_build_info": (
+        "gauge",
+        ("version", "python", "loop_impl", "sensor", "native_sampler"),
+    ),
     "loopwatch_lag_threshold_seconds": ("gauge", ()),
     "loopwatch_hang_threshold_seconds": ("gauge", ()),
     "loopwatch_tasks_threshold": ("gauge", ()),
     "loopwatch_cpu_threshold_ratio": ("gauge", ()),
+    "loopwatch_excused_stalls_total": ("counter", ("reason",)),
 }
 
 # How the usual translation spells a unit at the end of a Prometheus name.

@@ -52,7 +52,7 @@ def test_it_can_be_put_off() -> None:
     if not alarm.can_be_put_off:
         pytest.skip("no timerfd on this system")
     began = time.monotonic_ns()
-    threading.Timer(0.05, lambda: alarm.put_off(began + 300 * MS)).start()
+    threading.Timer(0.05, lambda: alarm.put_off(began, began + 300 * MS)).start()
     alarm.sleep_until(began + 100 * MS)
     assert time.monotonic_ns() - began >= 300 * MS
     alarm.close()

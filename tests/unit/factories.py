@@ -36,5 +36,5 @@ def stall(**changes: Any) -> Stall:
 
 def ledger(now_ns: int = 0, **settings: Any) -> Ledger:
     """Return a ledger of a loop called main."""
-    identity = Identity("main", "asyncio", 42, "MainThread", "selector", "1", "3")
+    identity = Identity("main", "asyncio", 42, "MainThread", "selector", "1", "3", "on")
     return Ledger(identity, Config(**settings), now_ns)

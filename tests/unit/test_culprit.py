@@ -55,11 +55,22 @@ def test_the_entry_is_the_outermost_in_app_frame() -> None:
 def test_what_is_in_app() -> None:
     """Not the standard library, installed packages, frozen modules or loopwatch itself."""
     in_app = in_app_rule()
-    assert not in_app(asyncio.__file__)
-    assert not in_app(json.__file__)
-    assert not in_app(prometheus_client.__file__)
-    assert not in_app("<frozen importlib._bootstrap>")
-    assert not in_app(loopwatch.agent.__file__)
-    assert in_app(str(Path(__file__)))
-    assert in_app("<stdin>")
-    assert in_app(str(Path(loopwatch.demo.__file__).with_name("app.py")))
+    assert not in_app(asyncio.__file__, "asyncio")
+    assert not in_app(json.__file__, "json")
+    assert not in_app(prometheus_client.__file__, "prometheus_client")
+    assert not in_app("<frozen importlib._bootstrap>", "importlib._bootstrap")
+    assert not in_app(loopwatch.agent.__file__, "loopwatch.agent")
+    assert in_app(str(Path(__file__)), __name__)
+    assert in_app("<stdin>", "__main__")
+    assert in_app(str(Path(loopwatch.demo.__file__).with_name("app.py")), "loopwatch.demo.app")
+
+
+def test_the_settings_move_the_border() -> None:
+    """A module that is included is the host's, one that is excluded is not; the longer name wins."""
+    in_app = in_app_rule(include=("json",), exclude=("json.tool", "app.vendor"))
+    assert in_app(json.__file__, "json")
+    assert in_app(json.__file__, "json.decoder")
+    assert not in_app(json.__file__, "json.tool")
+    assert not in_app(json.__file__, "jsonschema")
+    assert in_app(str(Path(__file__)), "app.views")
+    assert not in_app(str(Path(__file__)), "app.vendor.sdk")

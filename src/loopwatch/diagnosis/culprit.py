@@ -22,9 +22,16 @@ _OWN: Final = str(Path(__file__).parent.parent) + os.sep
 _DEMO: Final = _OWN + "demo" + os.sep
 
 
-def in_app_rule(stdlib: Sequence[str] | None = None) -> Callable[[str], bool]:
-    """Return what says whether a file is the host's code: not stdlib, not an installed package.
+def in_app_rule(
+    stdlib: Sequence[str] | None = None,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Callable[[str, str], bool]:
+    """Return what says of a file and a module whether they are the host's code.
 
+    They are not if they are in the standard library or an installed package. `include` and
+    `exclude` are modules for which that is otherwise, with all below them; the longer name wins.
     `stdlib` are the folders of the standard library, by default this interpreter's.
     """
     if stdlib is None:
@@ -38,7 +45,10 @@ def in_app_rule(stdlib: Sequence[str] | None = None) -> Callable[[str], bool]:
     outside = tuple(sorted(folders))
     parts = tuple(f"{os.sep}{name}{os.sep}" for name in _LIBRARY_FOLDERS)
 
-    def is_in_app(file: str) -> bool:
+    def is_in_app(file: str, module: str) -> bool:
+        wanted, unwanted = _longest(module, include), _longest(module, exclude)
+        if wanted != unwanted:
+            return wanted > unwanted
         if file.startswith("<frozen ") or file.startswith(outside):
             return False
         if file.startswith(_OWN):
@@ -46,6 +56,11 @@ def in_app_rule(stdlib: Sequence[str] | None = None) -> Callable[[str], bool]:
         return not any(part in file for part in parts)
 
     return is_in_app
+
+
+def _longest(module: str, names: Sequence[str]) -> int:
+    """Return the length of the longest of these names that the module has or lies below."""
+    return max((len(name) for name in names if f"{module}.".startswith(f"{name}.")), default=0)
 
 
 def blame(samples: Sequence[tuple[int, Sequence[Frame]]]) -> Frame | None:

@@ -53,6 +53,11 @@ class Track(Generic[S]):
     samples: list[tuple[int, S]] = field(default_factory=list)
     next_sample_ns: int = 0
     gap_ns: int = 0
+    # What was decided when it was told first, and holds to its end.
+    excuse: str | None = None
+    allowed: str | None = None
+    told: bool = True
+    suppressed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,11 @@ class Tracker(Generic[S]):
     def tracking(self) -> bool:
         """Whether a stretch is being followed, be it a stall yet or not."""
         return self._track is not None
+
+    @property
+    def current(self) -> Track[S] | None:
+        """The stretch that is being followed."""
+        return self._track
 
     @property
     def stalled(self) -> bool:

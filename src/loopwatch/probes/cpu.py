@@ -37,6 +37,10 @@ class ThreadCpu:
         self._last_ns = now_ns
         return self._before_ns + now_ns - self._start_ns
 
+    def since_start_ns(self, thread_time_ns: int) -> int:
+        """Return what `read_ns` would have said when the thread's own clock stood there."""
+        return self._before_ns + thread_time_ns - self._start_ns
+
     def _now_ns(self) -> int | None:
         if self._clock is None:
             return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+from collections import deque
 from threading import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from loopwatch.clock import monotonic_ns
 
@@ -14,15 +15,21 @@ if TYPE_CHECKING:
 __all__ = ["GcProbe"]
 
 
+# Pauses at least this long are remembered one by one; shorter ones make no stall.
+_LONG_NS: Final = 100_000
+_KEPT: Final = 256
+
+
 class GcProbe:
     """Adds up the pauses of collections that ran on the thread `ident`.
 
-    The callback runs inside the collector: no lock, no allocation that could start another
-    collection, closure variables.
+    `long_pauses` are (start, end) of the latest longer ones, oldest first. The callback runs
+    inside the collector: no lock, closure variables, and an allocation only for a long pause.
     """
 
     def __init__(self, ident: int) -> None:
-        self._callback, self.read_ns, self.follow = _pauses(ident)
+        self.long_pauses: deque[tuple[int, int]] = deque(maxlen=_KEPT)
+        self._callback, self.read_ns, self.follow = _pauses(ident, self.long_pauses.append)
 
     def start(self) -> None:
         """Register with the collector."""
@@ -35,7 +42,7 @@ class GcProbe:
 
 
 def _pauses(
-    ident: int,
+    ident: int, keep: Callable[[tuple[int, int]], None]
 ) -> tuple[Callable[[str, dict[str, int]], None], Callable[[], int], Callable[[int], None]]:
     """Return the callback, what reads the pauses so far in ns, and what sets another thread."""
     clock, this_thread = monotonic_ns, get_ident
@@ -48,7 +55,10 @@ def _pauses(
         if phase == "start":
             began_ns = clock()
         elif this_thread() == ident and began_ns:
-            pause_ns += clock() - began_ns
+            ended_ns = clock()
+            pause_ns += ended_ns - began_ns
+            if ended_ns - began_ns >= _LONG_NS:
+                keep((began_ns, ended_ns))
 
     def read_ns() -> int:
         return pause_ns

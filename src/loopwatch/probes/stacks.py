@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from loopwatch.model import Frame, TaskInfo
+from loopwatch.probes.callees import callee_at, public_name
+from loopwatch.probes.variables import variable
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
     from collections.abc import Callable
     from types import CodeType, FrameType
 
@@ -30,10 +31,11 @@ __all__ = [
     "MAX_FRAMES",
     "FrameNamer",
     "Position",
-    "read_task",
+    "Stack",
     "sample_stack",
     "source_line",
     "stacks_work",
+    "task_info",
 ]
 
 # Innermost frames kept of a stack; deeper recursion repeats itself.
@@ -46,7 +48,10 @@ _GC_LOCK: Final = threading.Lock()
 
 
 class Position(NamedTuple):
-    """One frame: its code, the offset of the instruction it is at, its line and its module."""
+    """One frame: its code, the offset of the instruction it is at, its line and its module.
+
+    The offset is -1 where only the line is known.
+    """
 
     code: CodeType
     lasti: int
@@ -60,26 +65,51 @@ def stacks_work() -> bool:
     return hasattr(sys, "_current_frames") and not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
-def sample_stack(ident: int, base_depth: int) -> tuple[Position, ...]:
-    """Return the stack of thread `ident`, innermost first, without the frames that run the loop.
+class Stack(NamedTuple):
+    """The stack of a thread, innermost first, and what two of its frames are calling.
+
+    `call` is what the innermost frame of the host's code calls, `last_call` what the innermost
+    frame of all calls: a C function has no frame of its own.
+    """
+
+    positions: tuple[Position, ...]
+    call: str | None = None
+    last_call: str | None = None
+
+
+def sample_stack(ident: int, base_depth: int, is_in_app: Callable[[CodeType, str], bool]) -> Stack:
+    """Return the stack of thread `ident`, without the frames that run the loop.
 
     `base_depth` is the number of outermost frames to leave out. Empty if the thread is not there.
     """
     frame = _frame_of(ident)
-    positions = []
+    if frame is None:
+        return Stack(())
+    frames = []
     while frame is not None:
-        module = frame.f_globals.get("__name__")
-        positions.append(
-            Position(
-                frame.f_code,
-                frame.f_lasti,
-                frame.f_lineno or frame.f_code.co_firstlineno,
-                module if isinstance(module, str) else "",
-            )
-        )
+        frames.append(frame)
         frame = frame.f_back
-    kept = positions[: max(0, len(positions) - base_depth)]
-    return tuple(kept[:MAX_FRAMES])
+    kept = frames[: max(0, len(frames) - base_depth)][:MAX_FRAMES]
+    positions = tuple(_position(frame) for frame in kept)
+    blamed = next((n for n, p in enumerate(positions) if is_in_app(p.code, p.module)), None)
+    call = callee_at(kept[blamed], positions[blamed].lasti) if blamed is not None else None
+    if blamed and call is None:
+        # It called something that has a frame: that one's name will do.
+        inner = positions[blamed - 1]
+        call = public_name(inner.module, inner.code.co_qualname)
+    last_call = call if blamed == 0 or not kept else callee_at(kept[0], positions[0].lasti)
+    return Stack(positions, call, last_call)
+
+
+def _position(frame: FrameType) -> Position:
+    return Position(
+        frame.f_code, frame.f_lasti, frame.f_lineno or frame.f_code.co_firstlineno, _module(frame)
+    )
+
+
+def _module(frame: FrameType) -> str:
+    name = frame.f_globals.get("__name__")
+    return name if isinstance(name, str) else ""
 
 
 def _frame_of(ident: int) -> FrameType | None:
@@ -98,8 +128,8 @@ def _frame_of(ident: int) -> FrameType | None:
 class FrameNamer:
     """Gives positions their names: dotted function, file relative to where it was imported from."""
 
-    def __init__(self, is_in_app: Callable[[str], bool]) -> None:
-        self._is_in_app = is_in_app
+    def __init__(self, is_in_app: Callable[[str, str], bool]) -> None:
+        self._rule = is_in_app
         roots = set(filter(os.path.isabs, sys.path))
         try:
             roots.add(str(Path.cwd()))
@@ -107,20 +137,24 @@ class FrameNamer:
             pass  # the working directory was deleted: absolute names then
         roots |= {os.path.realpath(root) for root in roots}
         self._roots = tuple(sorted((root + os.sep for root in roots), key=len, reverse=True))
-        self._files: dict[str, tuple[str, bool]] = {}
+        self._files: dict[tuple[str, str], tuple[str, bool]] = {}
 
     def name(self, position: Position) -> Frame:
         """Return the frame of a record."""
         code = position.code
-        known = self._files.get(code.co_filename)
-        if known is None:
-            known = self._files[code.co_filename] = (
-                self._short(code.co_filename),
-                self._is_in_app(code.co_filename),
-            )
-        file, in_app = known
+        file, in_app = self._known(code.co_filename, position.module)
         function = f"{position.module}.{code.co_qualname}" if position.module else code.co_qualname
         return Frame(function, file, position.line, in_app)
+
+    def is_in_app(self, code: CodeType, module: str) -> bool:
+        """Return whether this is the host's code."""
+        return self._known(code.co_filename, module)[1]
+
+    def _known(self, file: str, module: str) -> tuple[str, bool]:
+        known = self._files.get((file, module))
+        if known is None:
+            known = self._files[file, module] = (self._short(file), self._rule(file, module))
+        return known
 
     def _short(self, file: str) -> str:
         for root in self._roots:
@@ -129,16 +163,37 @@ class FrameNamer:
         return file
 
 
-def read_task(loop: AbstractEventLoop) -> TaskInfo | None:
-    """Return the task that runs on `loop` now, from any thread; `None` in a plain callback."""
-    task = asyncio.current_task(loop)
-    if task is None:
-        return None
+# Functions that only wrap a coroutine, in their variable `coro`: opentelemetry-instrumentation-
+# asyncio's and aiomonitor's.
+_WRAPPERS: Final = frozenset({"trace_coroutine", "_coro_wrapper"})
+
+
+def task_info(task: asyncio.Task[Any]) -> TaskInfo:
+    """Return the name of a task and the function of its coroutine, unwrapped. Any thread."""
     coro: Any = task.get_coro()
+    module, name = _coroutine(coro)
+    for _ in range(8):
+        inner = _wrapped(coro, name)
+        if inner is None:
+            break
+        coro = inner
+        module, name = _coroutine(coro)
+    return TaskInfo(task.get_name(), f"{module}.{name}" if module else name)
+
+
+def _coroutine(coro: Any) -> tuple[str, str]:
     name = getattr(coro, "__qualname__", None) or type(coro).__name__
     frame = getattr(coro, "cr_frame", None)
-    module = frame.f_globals.get("__name__") if frame is not None else None
-    return TaskInfo(task.get_name(), f"{module}.{name}" if isinstance(module, str) else name)
+    return _module(frame) if frame is not None else "", name
+
+
+def _wrapped(coro: Any, name: str) -> Any:
+    """Return the coroutine inside one that only wraps it; `None` if this one is the host's own."""
+    frame = getattr(coro, "cr_frame", None)
+    if frame is None or name.rpartition(".")[2] not in _WRAPPERS:
+        return None
+    inner = variable(frame, "coro")
+    return inner if asyncio.iscoroutine(inner) else None
 
 
 def source_line(file: str, line: int) -> str | None:

@@ -14,9 +14,12 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from loopwatch.clock import NS_PER_S, monotonic_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Alarm"]
 
@@ -51,6 +54,11 @@ class Alarm:
         self._others = _TimerSpec()
         # What the alarm was set to last: waking up later than this means waiting for the GIL.
         self.at_ns = monotonic_ns()
+        # Told whenever the alarm is set: for how long from now, and whether the loop put it off.
+        # What it does must take microseconds.
+        self.on_set: Callable[[int, bool], None] | None = None
+        # When the sleeper should have woken up, and when the loop, there first, put it off again.
+        self.missed: tuple[int, int] | None = None
 
     @property
     def can_be_put_off(self) -> bool:
@@ -60,6 +68,8 @@ class Alarm:
     def sleep_until(self, at_ns: int) -> None:
         """Sleep until that moment of the monotonic clock, until put off, or until `wake`."""
         self.at_ns = at_ns
+        if self.on_set is not None:
+            self.on_set(at_ns - monotonic_ns(), False)
         if self._fd < 0:
             timeout_s = max(0, at_ns - monotonic_ns()) / NS_PER_S
             self._lock.acquire(timeout=timeout_s)
@@ -67,11 +77,16 @@ class Alarm:
         self._arm(self._own, at_ns)
         os.read(self._fd, 8)
 
-    def put_off(self, at_ns: int) -> None:
+    def put_off(self, now_ns: int, at_ns: int) -> None:
         """Let the sleeper sleep until that moment instead. Never waits."""
-        if self._fd >= 0:
-            self.at_ns = at_ns
-            self._arm(self._others, at_ns)
+        if self._fd < 0:
+            return
+        if now_ns > self.at_ns:
+            self.missed = (self.at_ns, now_ns)
+        self.at_ns = at_ns
+        self._arm(self._others, at_ns)
+        if self.on_set is not None:
+            self.on_set(at_ns - now_ns, True)
 
     def wake(self) -> None:
         """Wake the sleeper, or cut its next sleep short. Never waits."""

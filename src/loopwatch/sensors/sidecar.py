@@ -1,7 +1,7 @@
 """The sidecar: a timer on the loop whose beats measure how late the loop runs what is due.
 
 It is a plain timer, not a task: it survives an application that cancels all tasks and never
-counts as one. On the loop it stores two numbers a beat; the watchdog reads them.
+counts as one. On the loop it stores a few numbers a beat; the watchdog reads them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import inspect
 import sys
+import time
 from collections import deque
 from threading import get_ident
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -27,11 +28,12 @@ _KEPT_BEATS: Final = 256
 
 
 class Beat(NamedTuple):
-    """One tick: which it was, when it was due and when it ran."""
+    """One tick: which it was, when it was due, when it ran, and the thread's CPU time then."""
 
     number: int
     due_ns: int
     ran_ns: int
+    cpu_ns: int
 
 
 class Sidecar:
@@ -93,7 +95,7 @@ class Sidecar:
         interval_ns = self._dense_ns if until_ns else self._interval_ns
         self.due_ns = due_ns = now_ns + interval_ns
         if until_ns > now_ns:
-            self._alarm.put_off(min(until_ns, due_ns + self._slack_ns))
+            self._alarm.put_off(now_ns, min(until_ns, due_ns + self._slack_ns))
         self._handle = self._loop.call_later(
             interval_ns / NS_PER_S, self._beat, context=self._context
         )
@@ -102,7 +104,7 @@ class Sidecar:
         ran_ns = monotonic_ns()
         if self._stopped:
             return
-        self._beats.append(Beat(self.number, self.due_ns, ran_ns))
+        self._beats.append(Beat(self.number, self.due_ns, ran_ns, time.thread_time_ns()))
         self.number += 1
         self.ident = get_ident()
         self.base_depth = _depth(sys._getframe().f_back)  # noqa: SLF001 - these run the loop

@@ -1,0 +1,361 @@
+"""Forensics: gathers evidence of a stall while it lasts, and says what it amounts to.
+
+All of it runs on the watchdog thread. On a healthy loop that is a handful of counters twice a
+second; stacks, system calls and other threads are only looked at once a stretch is half-way to a
+stall.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from loopwatch.clock import NS_PER_S, ns_to_s
+from loopwatch.diagnosis.cause import Facts
+from loopwatch.diagnosis.evidence import (
+    Mark,
+    Overslept,
+    Step,
+    gained_ns,
+    longest_step_ns,
+    overlap_ns,
+)
+from loopwatch.model import Evidence, OtherThread
+from loopwatch.probes import requests
+from loopwatch.probes.backlog import Backlog
+from loopwatch.probes.debugger import DebuggerProbe, is_debugger
+from loopwatch.probes.descriptors import detail_of
+from loopwatch.probes.kernel import GIL, RUNNING, KernelThread, Sleep, ThrottleProbe
+from loopwatch.probes.source_map import SourceMap
+from loopwatch.probes.stacks import FrameNamer, Stack, sample_stack, stacks_work, task_info
+from loopwatch.probes.threads import OtherThreads, ThreadShare
+
+try:
+    import resource
+except ImportError:  # Windows; macOS has it without RUSAGE_THREAD
+    resource = None  # type: ignore[assignment]
+if not hasattr(resource, "RUSAGE_THREAD"):
+    resource = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Sequence
+
+    from loopwatch.diagnosis.tracker import Track
+    from loopwatch.model import Request, TaskInfo
+    from loopwatch.probes.gc import GcProbe
+    from loopwatch.probes.native_stacks import NativeSampler
+
+__all__ = ["Findings", "Forensics", "Seen"]
+
+# Counters read around a stall: enough for the time before it and for a long one.
+_MARKS: Final = 256
+_MARKS_BEFORE: Final = 64
+_OVERSLEPT_KEPT: Final = 16
+# Below this much CPU time a second, nobody beside the loop is worth a look.
+_OTHERS_NS: Final = 20_000_000
+_BASELINE_NS: Final = NS_PER_S
+# A look may read source files for the first time.
+_LOOK_NS: Final = 50_000_000
+# Native stacks that are kept of one stall.
+_SHOTS: Final = 64
+# A thread that waits for the GIL wakes up every switch interval; one in a process that stands
+# still does not. This share of the wake-ups tells them apart.
+_ASKED: Final = 0.3
+# A loop that computed or slept for half of the stall did not wait for another thread.
+_HALF: Final = 0.5
+
+
+class Seen(NamedTuple):
+    """One look at the stalled thread.
+
+    `late` means that the watchdog came far later than it wanted to: something held the GIL, and
+    what did may be gone from the stack by now. `task_id` is 0 in a plain callback, `None` where
+    nobody knows.
+    """
+
+    stack: Stack
+    task: TaskInfo | None = None
+    late: bool = False
+    source: str = "watchdog"
+    sleep: Sleep | None = None
+    detail: str | None = None
+    step: Step | None = None
+    request: Request | None = None
+    victims: int | None = None
+    task_id: int | None = None
+
+
+class Findings(NamedTuple):
+    """What a stall amounts to."""
+
+    facts: Facts
+    evidence: Evidence
+    other_thread: OtherThread | None
+
+
+class Forensics:
+    """The evidence of one loop."""
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        native_id: int,
+        namer: FrameNamer,
+        gc: GcProbe,
+        sampler: NativeSampler | None,
+        on_fault: Callable[[Exception], None],
+    ) -> None:
+        self._loop = loop
+        self._on_fault = on_fault
+        self._namer = namer
+        self._gc = gc
+        self._sampler = sampler
+        self._kernel = KernelThread(native_id)
+        self._throttle = ThrottleProbe()
+        self._threads = OtherThreads()
+        self._backlog = Backlog(loop)
+        self._debugger = DebuggerProbe()
+        self._sources = SourceMap()
+        self._sampling = stacks_work()
+        self._marks: list[Mark] = []
+        self._overslept: deque[Overslept] = deque(maxlen=_OVERSLEPT_KEPT)
+        self._switches = 0
+        self._baseline_ns = 0
+        self._others_ns = 0
+
+    def close(self) -> None:
+        """Give back what was opened. Idempotent."""
+        self._kernel.close()
+        self._throttle.close()
+        self._debugger.close()
+
+    def follow(self, ident: int) -> None:
+        """Gather evidence of the thread `ident` from now on: the loop was run again there."""
+        native_ids = [t.native_id for t in threading.enumerate() if t.ident == ident]
+        if native_ids and native_ids[0] is not None:
+            self._kernel.follow(native_ids[0])
+            if self._sampler is not None:
+                self._sampler.follow(ident, native_ids[0])
+
+    # While the loop is watched.
+
+    def woke(self, due_ns: int, now_ns: int, *, late: bool) -> None:
+        """Note a wake-up of the watchdog; `late` if it was due long ago."""
+        switches = _own_switches()
+        if late:
+            self._overslept.append(Overslept(due_ns, now_ns, switches - self._switches))
+        self._switches = switches
+
+    def mark(self, now_ns: int, cpu_ns: int | None, idle_ns: int | None, loop_ident: int) -> None:
+        """Read the counters."""
+        process_ns = time.process_time_ns()
+        self._keep(
+            Mark(
+                now_ns,
+                cpu_ns,
+                idle_ns,
+                process_ns,
+                self._kernel.runqueue_wait_ns(),
+                self._throttle.read_ns(),
+            )
+        )
+        self._threads.remember()
+        others_ns = process_ns - (cpu_ns or 0)
+        due = now_ns - self._baseline_ns >= _BASELINE_NS
+        if due and others_ns - self._others_ns >= _OTHERS_NS:
+            self._baseline_ns, self._others_ns = now_ns, others_ns
+            self._threads.note(now_ns, loop_ident)
+
+    def beat(self, at_ns: int, cpu_ns: int) -> None:
+        """Note what the loop itself read at a beat."""
+        self._keep(Mark(at_ns, cpu_ns))
+
+    def _keep(self, mark: Mark) -> None:
+        marks = self._marks
+        marks.append(mark)
+        if len(marks) > _MARKS:
+            # Those before a long stall and the latest stay whole, in between every other.
+            del marks[_MARKS_BEFORE:-_MARKS_BEFORE:2]
+
+    def forget_before(self, at_ns: int) -> None:
+        """Let go of all but the latest marks before that moment: no stall reaches back to them."""
+        earlier = sum(mark.at_ns < at_ns for mark in self._marks)
+        del self._marks[: max(0, earlier - _MARKS_BEFORE)]
+
+    # While a stretch may become a stall.
+
+    def see(self, ident: int, base_depth: int, at_ns: int, *, late: bool) -> Seen | None:
+        """Take one look at the loop thread; `None` where that is impossible."""
+        if not self._sampling:
+            return None
+        if self._sampler is not None:
+            self._sampler.arm(_LOOK_NS)  # the watchdog is at work: nobody need do it for it
+        # First, as long as the GIL has not been given away: see probes.kernel.
+        sleep = self._kernel.sleep()
+        stack = sample_stack(ident, base_depth, self._namer.is_in_app)
+        looked = Seen(
+            stack,
+            late=late,
+            sleep=sleep,
+            detail=detail_of(sleep.fd) if sleep is not None and sleep.fd is not None else None,
+        )
+        try:
+            return self._with_task(looked, at_ns)
+        except Exception as error:  # noqa: BLE001 - a task class of the host's own may do anything
+            self._on_fault(error)
+            return looked
+
+    def _with_task(self, looked: Seen, at_ns: int) -> Seen:
+        task = asyncio.current_task(self._loop)
+        task_id = 0 if task is None else id(task)
+        context = requests.context_of(self._loop)
+        known = self._backlog.known
+        return looked._replace(
+            task_id=task_id,
+            task=task_info(task) if task is not None else None,
+            step=Step(at_ns, self._backlog.front(), task_id) if known else None,
+            request=requests.read_request(context) if context is not None else None,
+            victims=requests.in_flight(self._loop),
+        )
+
+    def shots(self, base_depth: int) -> list[tuple[int, Seen]]:
+        """Return what the native sampler saw since the last call, with CPU time since armed."""
+        if self._sampler is None:
+            return []
+        taken = self._sampler.collect()[:_SHOTS]
+        seen = []
+        for shot in taken:
+            frames = shot.frames
+            if shot.whole:
+                frames = frames[: max(0, len(frames) - base_depth)]
+            if frames:  # else the loop's own machinery: a process that was stopped and goes on
+                stack = self._sources.stack(frames, self._namer.is_in_app)
+                seen.append((shot.cpu_ns, Seen(stack, source="native")))
+        return seen
+
+    def debugged(self, track: Track[Seen]) -> bool:
+        """Return whether a debugger is attached, or stands in the stack of this stall."""
+        return self._debugger.attached() or _stack_debugged(track)
+
+    # When a stall is told.
+
+    def findings(self, track: Track[Seen], end_ns: int, loop_ident: int) -> Findings:
+        """Return what is known of a stall that has lasted until `end_ns`."""
+        start_ns = track.start_ns
+        wall_ns = max(1, end_ns - start_ns)
+        cpu_ns = gained_ns(self._marks, "cpu_ns", start_ns, end_ns)
+        runqueue_ns = gained_ns(self._marks, "runqueue_ns", start_ns, end_ns)
+        throttled_ns = gained_ns(self._marks, "throttled_ns", start_ns, end_ns)
+        process_ns = gained_ns(
+            self._marks, "process_ns", start_ns, end_ns, lanes=os.cpu_count() or 1
+        )
+        gc_ns = overlap_ns(start_ns, end_ns, [*self._gc.long_pauses])
+        overslept = [o for o in self._overslept if o.woke_ns > start_ns and o.due_ns < end_ns]
+        overslept_ns = overlap_ns(start_ns, end_ns, [(o.due_ns, o.woke_ns) for o in overslept])
+        seen = [look for _, look in track.samples]
+        # A late look may have come after whatever held the GIL.
+        kinds = [look.sleep.kind for look in seen if look.sleep is not None and not look.late]
+        asleep = [kind for kind in kinds if kind not in (RUNNING, GIL)]
+        steps = [look.step for look in seen if look.step is not None and not look.late]
+        longest_ns, changes = longest_step_ns(steps, start_ns, end_ns)
+        facts = Facts(
+            cpu=_share(cpu_ns, wall_ns),
+            gc=gc_ns / wall_ns,
+            runqueue=_share(runqueue_ns, wall_ns),
+            throttled=_share(throttled_ns, wall_ns),
+            process_cpu=_share(process_ns, wall_ns),
+            overslept=min(1.0, overslept_ns / wall_ns),
+            wanted_gil=_wanted_gil(overslept),
+            asleep=len(asleep) / len(kinds) if kinds else 0.0,
+            computing=kinds.count(RUNNING) / len(kinds) if kinds else 0.0,
+            at_gil=kinds.count(GIL) / len(kinds) if kinds else 0.0,
+            looks=len(seen),
+            native=_native_share(seen),
+            longest_step=longest_ns / wall_ns,
+            steps=changes,
+            seen_busy=track.iteration >= 0,
+            debugged=_stack_debugged(track),
+        )
+        other = None
+        if facts.cpu is not None and max(facts.cpu, facts.asleep) < _HALF:
+            shares = self._threads.since(start_ns, loop_ident)
+            living_ns = sum(min(share.cpu_ns, wall_ns) for share in shares)
+            # One that has ended since counts too; nobody can ask it for its share.
+            others_ns = max(living_ns, (process_ns or 0) - (cpu_ns or 0))
+            facts = replace(facts, others_cpu=min(1.0, others_ns / wall_ns))
+            other = self._other(shares, others_ns - living_ns, wall_ns)
+        wait = Counter(asleep).most_common(1)[0][0] if asleep else None
+        details = [look.detail for look in seen if look.sleep and look.sleep.kind == wait]
+        evidence = Evidence(
+            wall_s=ns_to_s(end_ns - start_ns),
+            cpu_s=_seconds(cpu_ns),
+            gc_s=ns_to_s(gc_ns),
+            runqueue_wait_s=_seconds(runqueue_ns),
+            throttled_s=_seconds(throttled_ns),
+            wait=wait,
+            wait_detail=next((detail for detail in details if detail), None),
+            samples=len(seen),
+            process_cpu_s=_seconds(process_ns),
+            overslept_s=ns_to_s(overslept_ns),
+        )
+        return Findings(facts, evidence, other)
+
+    def _other(
+        self, shares: Sequence[ThreadShare], ended_ns: int, wall_ns: int
+    ) -> OtherThread | None:
+        """Name the thread that used most CPU, and where it is now."""
+        if not shares or shares[0].cpu_ns < ended_ns:
+            name = self._threads.vanished()
+            return OtherThread(name, ns_to_s(ended_ns)) if name is not None else None
+        share = shares[0]
+        stack = sample_stack(share.ident, 0, self._namer.is_in_app)
+        frames = [self._namer.name(position) for position in stack.positions]
+        frame = next((frame for frame in frames if frame.in_app), None)
+        cpu_s = ns_to_s(min(share.cpu_ns, wall_ns))
+        if frame is None:
+            return OtherThread(share.name, cpu_s)
+        return OtherThread(share.name, cpu_s, frame.function, frame.file, frame.line)
+
+
+def _native_share(seen: Sequence[Seen]) -> float:
+    native = sum(look.source == "native" for look in seen)
+    in_time = sum(look.source != "native" and not look.late for look in seen)
+    return native / (native + in_time) if native else 0.0
+
+
+def _stack_debugged(track: Track[Seen]) -> bool:
+    return any(
+        is_debugger(position.module)
+        for _, seen in track.samples
+        for position in seen.stack.positions
+    )
+
+
+def _wanted_gil(overslept: Sequence[Overslept]) -> bool:
+    for late in overslept:
+        asked = late.switches * sys.getswitchinterval() * NS_PER_S
+        if asked >= _ASKED * (late.woke_ns - late.due_ns):
+            return True
+    return False
+
+
+def _share(part_ns: int | None, wall_ns: int) -> float | None:
+    return None if part_ns is None else part_ns / wall_ns
+
+
+def _seconds(ns: int | None) -> float | None:
+    return None if ns is None else ns_to_s(ns)
+
+
+def _own_switches() -> int:
+    """Return how often the calling thread has given up the CPU of its own accord."""
+    if resource is None:
+        return 0
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw

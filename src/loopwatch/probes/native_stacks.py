@@ -1,0 +1,254 @@
+"""The stack of a thread in the middle of a C call that keeps the GIL.
+
+The watchdog cannot run during such a call, so the kernel does its work: a timer, put off whenever
+the watchdog or the loop itself gets to it, sends the loop thread a signal, and `faulthandler`'s C
+handler writes that thread's own stack into a pipe. No GIL is needed, and the handler takes about
+20 µs.
+
+The timer runs on the CPU clock of the loop thread, not on the wall clock: it can only fire while
+that thread computes. A thread that sleeps in a system call never gets the signal, so none of the
+host's system calls can fail with EINTR because of us (decision 0010).
+
+Linux `timer_create` with SIGEV_THREAD_ID through ctypes and `faulthandler.register`, checked on
+CPython 3.11 to 3.15. Elsewhere `NativeSampler` raises `NativeSamplerError` and nothing is sampled.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from typing import Any, Final, NamedTuple
+
+from loopwatch.clock import NS_PER_S, monotonic_ns
+
+__all__ = ["NativeFrame", "NativeSampler", "NativeSamplerError", "Shot", "parse_dumps"]
+
+# The timer fires this much CPU time after the watchdog should have run; it needs 5 ms for the GIL.
+_GRACE_NS: Final = 8_000_000
+# And again and again at this interval, until somebody puts it off.
+_INTERVAL_NS: Final = 20_000_000
+# A dump of a deep stack is 10 kB. What does not fit is not written: the end of the list is lost.
+_PIPE_BYTES: Final = 262_144
+_F_SETPIPE_SZ: Final = 1031
+_SIGEV_THREAD_ID: Final = 4
+_SIG_DFL: Final = 0
+_SIG_IGN: Final = 1
+# faulthandler ends its list with "..." after so many frames.
+_DEEPEST: Final = 100
+_FRAME: Final = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)')
+
+
+class NativeSamplerError(Exception):
+    """Native stacks cannot be had here; the message says why. Never reaches the host."""
+
+
+class NativeFrame(NamedTuple):
+    """One line of faulthandler's: file, line, and the name of the function without its module."""
+
+    file: str
+    line: int
+    name: str
+
+
+class Shot(NamedTuple):
+    """One stack, innermost first: `cpu_ns` is CPU time of the thread since the timer was armed.
+
+    `whole` says that no outer frames were cut off.
+    """
+
+    cpu_ns: int
+    frames: tuple[NativeFrame, ...]
+    whole: bool
+
+
+class _SigEvent(ctypes.Structure):
+    _fields_ = (
+        ("value", ctypes.c_void_p),
+        ("signo", ctypes.c_int),
+        ("notify", ctypes.c_int),
+        ("thread_id", ctypes.c_int),
+        ("padding", ctypes.c_char * 44),
+    )
+
+
+class _TimerSpec(ctypes.Structure):
+    _fields_ = (
+        ("interval_s", ctypes.c_long),
+        ("interval_ns", ctypes.c_long),
+        ("value_s", ctypes.c_long),
+        ("value_ns", ctypes.c_long),
+    )
+
+
+class NativeSampler:
+    """Samples one thread. `arm` may be called from any thread, the rest from the watchdog's."""
+
+    def __init__(self, ident: int, native_id: int) -> None:
+        if sys.platform != "linux":
+            raise NativeSamplerError("needs Linux timers")
+        # PyDLL keeps the GIL: the calls take a microsecond.
+        self._libc = ctypes.PyDLL(None, use_errno=True)
+        for name in ("timer_create", "timer_settime", "timer_delete", "signal", "sigaction"):
+            if not hasattr(self._libc, name):
+                raise NativeSamplerError(f"the C library has no {name}")
+        self._libc.signal.restype = ctypes.c_void_p
+        self._libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+        self._settime = self._libc.timer_settime
+        self._lock = threading.Lock()
+        self._timer: ctypes.c_void_p | None = None
+        self._read_fd = self._write_fd = -1
+        self.signum = self._free_signal()
+        self._specs = {True: self._spec(), False: self._spec()}
+        # When it was armed last, and to what. If that moment had passed at the next call, shots
+        # may be in the pipe, and they were counted from here.
+        self.armed_ns = monotonic_ns()
+        self.after_ns = 0
+        try:
+            self._open()
+            self.follow(ident, native_id)
+        except BaseException:
+            self.stop()
+            raise
+
+    def follow(self, ident: int, native_id: int) -> None:
+        """Sample the thread `ident` from now on; it must be alive."""
+        with self._lock:
+            self._delete()
+            event = _SigEvent(None, self.signum, _SIGEV_THREAD_ID, native_id)
+            timer = ctypes.c_void_p()
+            try:
+                clock = time.pthread_getcpuclockid(ident)
+            except (AttributeError, OSError) as error:
+                raise NativeSamplerError(f"the thread has no CPU clock: {error}") from None
+            if self._libc.timer_create(
+                ctypes.c_int(clock), ctypes.byref(event), ctypes.byref(timer)
+            ):
+                raise NativeSamplerError(f"timer_create: {os.strerror(ctypes.get_errno())}")
+            self._timer = timer
+
+    def arm(self, after_ns: int, on_loop: bool = False) -> None:
+        """Fire once the thread has used that much CPU time from now on, and some grace.
+
+        `on_loop` says who calls: the loop and the watchdog each have a buffer of their own.
+        """
+        timer = self._timer
+        if timer is None:
+            return
+        self.armed_ns = monotonic_ns()
+        self.after_ns = after_ns = max(after_ns, 0) + _GRACE_NS
+        spec = self._specs[on_loop]
+        spec.value_s, spec.value_ns = divmod(after_ns, NS_PER_S)
+        self._settime(timer, 0, ctypes.byref(spec), None)
+
+    def collect(self) -> list[Shot]:
+        """Return the shots since the last call, oldest first."""
+        text = self._drain()
+        if not text:
+            return []
+        # Those who armed it meanwhile did so after the last shot: any earlier time is as good.
+        return [
+            Shot(self.after_ns + number * _INTERVAL_NS, frames, whole)
+            for number, (frames, whole) in enumerate(parse_dumps(text))
+        ]
+
+    def stop(self) -> None:
+        """Delete the timer and put the signal back. Idempotent, any thread."""
+        with self._lock:
+            self._delete()
+            if self._write_fd < 0:
+                return
+            # A signal on its way would end the process once its action is the default again.
+            # Linux throws pending signals away when they become ignored.
+            self._libc.signal(self.signum, _SIG_IGN)
+            faulthandler.unregister(self.signum)
+            self._libc.signal(self.signum, _SIG_DFL)
+            self._close()
+
+    def forget(self) -> None:
+        """Let go in a forked child: it has inherited the pipe and the handler, but no timer."""
+        self._timer = None
+        if self._write_fd >= 0:
+            faulthandler.unregister(self.signum)
+            self._close()
+
+    def _open(self) -> None:
+        import fcntl  # noqa: PLC0415 - not on Windows
+
+        self._read_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.fcntl(self._write_fd, _F_SETPIPE_SZ, _PIPE_BYTES)
+        except OSError:
+            pass  # the limit of this user: the usual 64 kB hold a few dumps
+        try:
+            faulthandler.register(self.signum, file=self._write_fd, all_threads=False, chain=False)
+        except (AttributeError, OSError, RuntimeError, ValueError) as error:
+            os.close(self._read_fd)
+            os.close(self._write_fd)
+            self._read_fd = self._write_fd = -1
+            raise NativeSamplerError(f"faulthandler.register: {error}") from None
+
+    def _close(self) -> None:
+        os.close(self._read_fd)
+        os.close(self._write_fd)
+        self._read_fd = self._write_fd = -1
+
+    def _delete(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            self._libc.timer_delete(timer)
+
+    def _drain(self) -> bytes:
+        parts = []
+        with self._lock:
+            while self._read_fd >= 0:
+                try:
+                    part = os.read(self._read_fd, _PIPE_BYTES)
+                except BlockingIOError:
+                    break
+                parts.append(part)
+        return b"".join(parts)
+
+    def _free_signal(self) -> int:
+        """Return a real-time signal nobody handles: the host keeps what it uses."""
+        action = (ctypes.c_void_p * 32)()
+        # From the top: programs that count theirs from SIGRTMIN do not meet us.
+        for signum in range(signal.SIGRTMAX - 1, signal.SIGRTMIN, -1):
+            known: Any = self._libc.sigaction(signum, None, ctypes.byref(action))
+            if known == 0 and not action[0]:
+                return signum
+        raise NativeSamplerError("every real-time signal is taken")
+
+    @staticmethod
+    def _spec() -> _TimerSpec:
+        return _TimerSpec(*divmod(_INTERVAL_NS, NS_PER_S), 0, 0)
+
+
+def parse_dumps(text: bytes) -> list[tuple[tuple[NativeFrame, ...], bool]]:
+    """Return the stacks in faulthandler's text, and whether each is whole.
+
+    A dump that was cut off, because the pipe was full, loses its last line.
+    """
+    stacks: list[list[NativeFrame]] = []
+    cut = set()
+    lines = text.decode("ascii", "backslashreplace").split("\n")
+    for line in lines[:-1]:  # what follows the last newline is empty, or half a line
+        match = _FRAME.fullmatch(line)
+        if match is not None and stacks:
+            stacks[-1].append(NativeFrame(match["file"], int(match["line"]), match["name"]))
+        elif line.endswith("(most recent call first):") and "C stack" not in line:
+            stacks.append([])
+        elif line.strip() == "..." and stacks:
+            cut.add(len(stacks) - 1)
+    if lines[-1] and stacks:
+        cut.add(len(stacks) - 1)
+    return [
+        (tuple(frames), number not in cut and len(frames) < _DEEPEST)
+        for number, frames in enumerate(stacks)
+        if frames
+    ]

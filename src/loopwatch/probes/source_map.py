@@ -1,0 +1,113 @@
+"""From a file, a line and a name, which is all faulthandler tells, back to the function.
+
+Modules are searched for the function whose code it is, nested ones and decorated ones included.
+A frame of code that no module holds (`exec`, a deleted function) keeps its bare name.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from loopwatch.probes.callees import callee_on_line, public_name
+from loopwatch.probes.stacks import Position, Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from loopwatch.probes.native_stacks import NativeFrame
+
+__all__ = ["SourceMap"]
+
+_ESCAPE: Final = re.compile(r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8}")
+_CACHED: Final = 1024
+
+
+class SourceMap:
+    """Finds code by file, line and name; what was found once is remembered."""
+
+    def __init__(self) -> None:
+        self._positions: dict[NativeFrame, Position] = {}
+
+    def stack(
+        self, frames: Sequence[NativeFrame], is_in_app: Callable[[CodeType, str], bool]
+    ) -> Stack:
+        """Return the stack these frames are, and what its frames call where that is certain."""
+        positions = tuple(self._position(frame) for frame in frames)
+        blamed = next((n for n, p in enumerate(positions) if is_in_app(p.code, p.module)), None)
+        last_call = _callee(positions[0]) if positions else None
+        if not blamed:
+            return Stack(positions, last_call if blamed == 0 else None, last_call)
+        inner = positions[blamed - 1]
+        call = _callee(positions[blamed]) or public_name(inner.module, inner.code.co_qualname)
+        return Stack(positions, call, last_call)
+
+    def _position(self, frame: NativeFrame) -> Position:
+        known = self._positions.get(frame)
+        if known is None:
+            if len(self._positions) >= _CACHED:
+                self._positions.clear()
+            known = self._positions[frame] = _find(frame)
+        return known
+
+
+def _callee(position: Position) -> str | None:
+    module = sys.modules.get(position.module)
+    if module is None:
+        return None
+    return callee_on_line(position.code, position.line, vars(module))
+
+
+def _find(frame: NativeFrame) -> Position:
+    file = _ESCAPE.sub(lambda match: match[0].encode().decode("unicode_escape"), frame.file)
+    home = ""
+    for name, module in list(sys.modules.items()):
+        # A module is a plain object here; lazy ones and stand-ins have nothing of interest.
+        if type(module) is not ModuleType or vars(module).get("__file__") != file:
+            continue
+        home = name
+        for code in _codes(vars(module), name, file):
+            if frame.name in {code.co_name, code.co_qualname} and _spans(code, frame.line):
+                return Position(code, -1, frame.line, name)
+    code = compile("", file, "exec").replace(co_name=frame.name, co_qualname=frame.name)
+    return Position(code, -1, frame.line, home)
+
+
+def _codes(names: dict[str, Any], module: str, file: str) -> Iterator[CodeType]:
+    """Yield all code of a file that can be reached from a module's or a class's names."""
+    seen: set[int] = set()
+    todo: list[Any] = list(names.values())
+    while todo:
+        thing = todo.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, CodeType):
+            if thing.co_filename == file:
+                yield thing
+                todo += [const for const in thing.co_consts if isinstance(const, CodeType)]
+        elif type(thing) is FunctionType:
+            todo.append(thing.__code__)
+            # What a decorator has wrapped.
+            todo += [cell.cell_contents for cell in thing.__closure__ or () if _filled(cell)]
+        elif isinstance(thing, type):
+            if type.__getattribute__(thing, "__module__") == module:
+                todo += list(vars(thing).values())
+        elif type(thing) in (staticmethod, classmethod):
+            todo.append(thing.__func__)
+        elif type(thing) is property:
+            todo += [thing.fget, thing.fset]
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        return type(cell.cell_contents) in (FunctionType, type, staticmethod, classmethod)
+    except ValueError:
+        return False
+
+
+def _spans(code: CodeType, line: int) -> bool:
+    lines = [at for _, _, at in code.co_lines() if at is not None]
+    return bool(lines) and min(lines) <= line <= max(lines)

@@ -1,0 +1,90 @@
+"""Tells a stall: to the ledger, and to the exporters unless it is excused or told often."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from loopwatch.clock import monotonic_ns
+from loopwatch.recorder import WARM_UP
+
+if TYPE_CHECKING:
+    from loopwatch.delivery import Delivery
+    from loopwatch.diagnosis.limits import RateLimit
+    from loopwatch.diagnosis.tracker import Track
+    from loopwatch.forensics import Forensics, Seen
+    from loopwatch.ledger import Ledger
+    from loopwatch.model import Stall
+    from loopwatch.recorder import Recorder
+
+__all__ = ["Reporter"]
+
+_DEBUGGER: Final = "debugger"
+
+
+class Reporter:
+    """Decides once per stall, when it is told first; the final record follows the ongoing one."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        forensics: Forensics,
+        ledger: Ledger,
+        delivery: Delivery,
+        limit: RateLimit,
+    ) -> None:
+        self._recorder = recorder
+        self._forensics = forensics
+        self._ledger = ledger
+        self._delivery = delivery
+        self._limit = limit
+
+    def follow(self, ident: int) -> None:
+        """Tell stalls of the thread `ident` from now on."""
+        self._recorder.follow(ident)
+
+    def opened(self, track: Track[Seen]) -> None:
+        """Tell a stall that has crossed the threshold and goes on."""
+        record = self._first_record(track, monotonic_ns())
+        if track.excuse is not None:
+            self._ledger.excused(track.excuse, record)
+            return
+        self._ledger.opened(track.start_ns, record)
+        self._deliver(track, record)
+
+    def closed(self, track: Track[Seen], now_ns: int) -> None:
+        """Tell a stall that is over."""
+        end_ns = track.end_ns if track.end_ns is not None else now_ns
+        if track.id:
+            record = self._recorder.record(track, now_ns)
+        else:
+            record = self._first_record(track, now_ns)
+            if track.excuse is not None:
+                self._ledger.excused(track.excuse, record)
+        if track.excuse is None:
+            self._ledger.closed(track.start_ns, end_ns, record)
+            self._deliver(track, record)
+        elif track.excuse == _DEBUGGER:
+            self._ledger.lag.skip(end_ns)
+        else:
+            self._ledger.excused_closed(track.start_ns, end_ns, record)
+
+    def _first_record(self, track: Track[Seen], now_ns: int) -> Stall:
+        record = self._recorder.record(track, now_ns)
+        if self._forensics.debugged(track):
+            track.excuse = _DEBUGGER
+        elif record.allowed is not None:
+            track.excuse = "warm_up" if record.allowed == WARM_UP else "allowed"
+            track.allowed = record.allowed
+        else:
+            suppressed = self._limit.admit(record.fingerprint, now_ns)
+            track.told = suppressed is not None
+            if suppressed:
+                track.suppressed = suppressed
+                record = self._recorder.record(track, now_ns)
+        return record
+
+    def _deliver(self, track: Track[Seen], record: Stall) -> None:
+        if track.told:
+            self._delivery.deliver(record)
+        else:
+            self._ledger.drop("rate_limited")
