@@ -16,7 +16,7 @@ from collections import Counter, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from loopwatch.clock import NS_PER_S, ns_to_s
+from loopwatch.clock import NS_PER_S, monotonic_ns, ns_to_s
 from loopwatch.diagnosis.cause import Facts
 from loopwatch.diagnosis.evidence import (
     Mark,
@@ -33,7 +33,7 @@ from loopwatch.probes.debugger import DebuggerProbe, is_debugger
 from loopwatch.probes.descriptors import detail_of
 from loopwatch.probes.kernel import GIL, RUNNING, KernelThread, Sleep, ThrottleProbe
 from loopwatch.probes.source_map import SourceMap
-from loopwatch.probes.stacks import FrameNamer, Stack, sample_stack, stacks_work, task_info
+from loopwatch.probes.stacks import Capture, FrameNamer, Stack, stacks_work, task_info
 from loopwatch.probes.threads import OtherThreads, ThreadShare
 
 try:
@@ -46,6 +46,7 @@ if not hasattr(resource, "RUSAGE_THREAD"):
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable, Sequence
+    from contextvars import Context
 
     from loopwatch.diagnosis.tracker import Track
     from loopwatch.model import Request, TaskInfo
@@ -191,39 +192,44 @@ class Forensics:
 
     # While a stretch may become a stall.
 
-    def see(self, ident: int, base_depth: int, at_ns: int, *, late: bool) -> Seen | None:
-        """Take one look at the loop thread; `None` where that is impossible."""
+    def see(
+        self, ident: int, base_depth: int, is_still_there: Callable[[], bool], *, late: bool
+    ) -> Seen | None:
+        """Take one look at the loop thread; `None` where that is impossible, or came too late."""
         if not self._sampling:
             return None
         if self._sampler is not None:
             self._sampler.arm(_LOOK_NS)  # the watchdog is at work: nobody need do it for it
-        # First, as long as the GIL has not been given away: see probes.kernel.
+        # Up to `is_still_there` nothing gives the GIL away: it all belongs to one moment.
+        at_ns = monotonic_ns()
         sleep = self._kernel.sleep()
-        stack = sample_stack(ident, base_depth, self._namer.is_in_app)
-        looked = Seen(
-            stack,
-            late=late,
-            sleep=sleep,
-            detail=detail_of(sleep.fd) if sleep is not None and sleep.fd is not None else None,
-        )
+        capture = Capture(ident, base_depth)
+        seen = Seen(Stack(capture.positions), late=late, sleep=sleep)
+        context = None
         try:
-            return self._with_task(looked, at_ns)
+            seen, context = self._with_task(seen, at_ns)
         except Exception as error:  # noqa: BLE001 - a task class of the host's own may do anything
             self._on_fault(error)
-            return looked
+        if not is_still_there():
+            return None
+        fd = sleep.fd if sleep is not None else None
+        return seen._replace(
+            stack=capture.stack(self._namer.is_in_app),
+            detail=detail_of(fd) if fd is not None else None,
+            request=requests.read_request(context) if context is not None else None,
+        )
 
-    def _with_task(self, looked: Seen, at_ns: int) -> Seen:
+    def _with_task(self, seen: Seen, at_ns: int) -> tuple[Seen, Context | None]:
         task = asyncio.current_task(self._loop)
         task_id = 0 if task is None else id(task)
-        context = requests.context_of(self._loop)
         known = self._backlog.known
-        return looked._replace(
+        seen = seen._replace(
             task_id=task_id,
             task=task_info(task) if task is not None else None,
             step=Step(at_ns, self._backlog.front(), task_id) if known else None,
-            request=requests.read_request(context) if context is not None else None,
             victims=requests.in_flight(self._loop),
         )
+        return seen, requests.context_of(self._loop)
 
     def shots(self, base_depth: int) -> list[tuple[int, Seen]]:
         """Return what the native sampler saw since the last call, with CPU time since armed."""
@@ -315,8 +321,8 @@ class Forensics:
             name = self._threads.vanished()
             return OtherThread(name, ns_to_s(ended_ns)) if name is not None else None
         share = shares[0]
-        stack = sample_stack(share.ident, 0, self._namer.is_in_app)
-        frames = [self._namer.name(position) for position in stack.positions]
+        positions = Capture(share.ident, 0).positions
+        frames = [self._namer.name(position) for position in positions]
         frame = next((frame for frame in frames if frame.in_app), None)
         cpu_s = ns_to_s(min(share.cpu_ns, wall_ns))
         if frame is None:

@@ -176,6 +176,9 @@ class Watchdog:
         self._full_look_ns = now_ns + _FULL_LOOK_NS
         crowded = now_ns - watched.alarm.at_ns > _CROWDED_NS
         decision = self._decide(now_ns, reading, beats, running=running)
+        # At once: whatever gives the GIL back lets the loop go on.
+        if decision.sample is not None:
+            self._sample(decision.sample)
         self._measure(now_ns, reading, beats, running=running)
         self._attach_shots(decision)
         self._tell(now_ns, decision)
@@ -278,8 +281,6 @@ class Watchdog:
         for track in decision.closed:
             self._spans.append((track.start_ns, track.end_ns or now_ns))
             self._reporter.closed(track, now_ns)
-        if decision.sample is not None:
-            self._sample(decision.sample)
         if decision.opened is not None:
             self._reporter.opened(decision.opened)
             self._ask_for_the_end()
@@ -291,12 +292,17 @@ class Watchdog:
         at_ns = monotonic_ns()
         sidecar = watched.sidecar
         try:
-            seen = self._forensics.see(sidecar.ident, sidecar.base_depth, at_ns, late=self._late)
+            # Only what is still going on at that moment is known to belong to this stretch.
+            seen = self._forensics.see(
+                sidecar.ident,
+                sidecar.base_depth,
+                lambda: watched.sensor.is_at(track.iteration),
+                late=self._late,
+            )
         except Exception as error:  # noqa: BLE001 - reads private state of the interpreter
             self._delivery.fault("probe", "sampling the stack", error)
             return
-        # Only what was still going on afterwards is known to belong to this stretch.
-        if seen is not None and watched.sensor.is_at(track.iteration):
+        if seen is not None:
             self._tracker.add(track, at_ns, seen)
 
     def _ask_for_the_end(self) -> None:

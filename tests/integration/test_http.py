@@ -98,7 +98,7 @@ def test_it_answers_while_the_loop_is_blocked(run_exact: Run) -> None:
         if line.startswith("loopwatch_stall_active_seconds{")
     )
     assert 0.2 < age < 0.6
-    assert 'loopwatch_stalls_total{cause="unknown",loop="main"} 1.0' in seen["metrics"]
+    assert 'loopwatch_stalls_total{cause="blocking_call",loop="main"} 1.0' in seen["metrics"]
     (stall,) = seen["stalls"]
     assert stall["phase"] == "ongoing"
     assert stall["culprit"]["source"].startswith("time.sleep(1)")

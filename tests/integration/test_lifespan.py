@@ -62,7 +62,7 @@ def test_one_line_watches_a_fastapi_app(run_exact: Run, told: Told) -> None:
 
     text = run_exact(serve(app, visit))
     for line in (
-        'loopwatch_stalls_total{cause="unknown",loop="main"} 1.0',
+        'loopwatch_stalls_total{cause="blocking_call",loop="main"} 1.0',
         'loopwatch_stalls_total{cause="cpu",loop="main"} 0.0',
         'loopwatch_stall_active_seconds{loop="main"} 0.0',
     ):

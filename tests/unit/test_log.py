@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from loopwatch import Cause
 from loopwatch.exporters.log import LogExporter, sentence
-from loopwatch.model import Phase
+from loopwatch.model import Advice, Culprit, Evidence, OtherThread, Phase, Request
 from tests.unit.factories import stall
 
 structlog = pytest.importorskip("structlog", reason="structlog is not installed here")
@@ -32,14 +33,70 @@ def events() -> Iterator[list[dict[str, Any]]]:
     structlog.reset_defaults()
 
 
-def test_the_sentence_says_what_where_and_how_long() -> None:
-    """A person reads one line and knows where to go."""
-    assert sentence(stall()) == (
-        "event loop 'main' was stalled for 0.512 s in app.slow (app.py:4), "
-        "task Task-1 running app.handler: time.sleep(0.5)"
+SLOW = Culprit("app.slow", "app.py", 4, "requests.get", "r = requests.get(url)", in_app=True)
+LINE = "app.slow (app.py:4)"
+
+
+def test_the_sentence_ends_the_incident() -> None:
+    """One line: the culprit, its call, what it waited for, in which request, what to do instead."""
+    told = stall(
+        cause=Cause.BLOCKING_CALL,
+        culprit=SLOW,
+        evidence=Evidence(0.512, wait="socket", wait_detail="tcp 10.0.0.5:443"),
+        request=Request("GET", "/export", "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"),
+        victims=3,
+        advice=Advice("requests", "use httpx.AsyncClient and await it"),
+        suppressed=4,
     )
+    assert sentence(told) == (
+        f"event loop 'main' was stalled for 0.512 s: {LINE} called requests.get and waited for "
+        "socket (tcp 10.0.0.5:443), in GET /export, trace 4bf92f3577b34da6a3ce929d0e0e4736, "
+        "task Task-1 running app.handler; 3 other requests had to wait: r = requests.get(url) -> "
+        "use httpx.AsyncClient and await it (+4 like it were not told)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"cause": Cause.CPU}, f"{LINE} computed in Python"),
+        ({"cause": Cause.NATIVE_CALL}, f"{LINE} called requests.get, which computed in C"),
+        (
+            {"cause": Cause.GC, "culprit": None, "evidence": Evidence(0.5, gc_s=0.48)},
+            "garbage collection took 0.480 s of it",
+        ),
+        (
+            {"cause": Cause.GIL_CONTENTION, "other_thread": OtherThread("hog", 0.5, "a.f", "a", 1)},
+            "thread 'hog' held the GIL in a.f (a:1)",
+        ),
+        (
+            {"cause": Cause.GIL_CONTENTION, "other_thread": OtherThread("hog", 0.5)},
+            "thread 'hog' held the GIL",
+        ),
+        ({"cause": Cause.GIL_CONTENTION}, "another thread held the GIL"),
+        ({"cause": Cause.CONGESTION}, f"many callbacks, most often {LINE}"),
+        (
+            {"cause": Cause.CPU_STARVED, "evidence": Evidence(0.5, throttled_s=0.48)},
+            "not your code, the thread was throttled by its cgroup for 0.480 s of it",
+        ),
+        (
+            {"cause": Cause.CPU_STARVED, "evidence": Evidence(0.5, runqueue_wait_s=0.4)},
+            "not your code, the thread was ready without a CPU for 0.400 s of it",
+        ),
+        ({"cause": Cause.PROCESS_PAUSED}, "not your code, the whole process stood still"),
+        ({"cause": Cause.UNKNOWN}, f"cause unknown, last seen in {LINE}"),
+    ],
+)
+def test_each_cause_has_its_words(changes: dict[str, Any], why: str) -> None:
+    """What is known of the cause stands right behind the duration."""
+    line = sentence(stall(**{"culprit": SLOW, **changes}))
+    assert line.startswith(f"event loop 'main' was stalled for 0.512 s: {why}, task Task-1")
+
+
+def test_a_stall_of_which_nothing_is_known_is_a_sentence_too() -> None:
+    """While it lasts, without culprit and task."""
     assert sentence(stall(phase=Phase.ONGOING, culprit=None, task=None)) == (
-        "event loop 'main' is stalled, 0.512 s so far"
+        "event loop 'main' is stalled, 0.512 s so far: cause unknown"
     )
 
 

@@ -8,12 +8,15 @@ it gained in the stall, and what it gained between two readings inside is at lea
 from __future__ import annotations
 
 from itertools import pairwise, product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
 __all__ = ["Mark", "Overslept", "Step", "gained_ns", "longest_step_ns", "overlap_ns"]
+
+# Counters that stand still while the loop waits. The quota is everybody's: it may run out then.
+_OF_THE_LOOP: Final = frozenset({"cpu_ns", "runqueue_ns"})
 
 
 class Mark(NamedTuple):
@@ -80,16 +83,17 @@ def gained_ns(
 
     inner = getattr(inside[-1], field) - getattr(inside[0], field) if inside else 0
     lower, upper = inner, inner + lanes * (wall_ns - inside_ns)
-    for first, last in product(before, after):
+    for first, last in product([*before, *inside[:1]], [*inside[-1:], *after]):
         total = getattr(last, field) - getattr(first, field)
-        covered_ns = min(last.at_ns, end_ns) - start_ns
+        covered_ns = min(last.at_ns, end_ns) - max(first.at_ns, start_ns)
         elsewhere_ns = last.at_ns - first.at_ns - covered_ns
-        if first.idle_ns is not None and last.idle_ns is not None and lanes == 1:
+        if first.idle_ns is not None and last.idle_ns is not None and field in _OF_THE_LOOP:
             # While the loop waits its thread neither computes nor wants to.
             elsewhere_ns = max(0, elsewhere_ns - (last.idle_ns - first.idle_ns))
         lower = max(lower, total - lanes * elsewhere_ns)
         upper = min(upper, total + lanes * (wall_ns - covered_ns))
-    upper = max(upper, lower)
+    # Readings are microseconds apart; of two bounds that disagree the clock's is certain.
+    lower = min(lower, upper)
     if inside_ns:
         return min(max(inner * wall_ns // inside_ns, lower), upper)
     # Other threads are idle most of the time: what they did, they did here.

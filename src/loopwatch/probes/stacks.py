@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_FRAMES",
+    "Capture",
     "FrameNamer",
     "Position",
     "Stack",
-    "sample_stack",
     "source_line",
     "stacks_work",
     "task_info",
@@ -77,28 +77,37 @@ class Stack(NamedTuple):
     last_call: str | None = None
 
 
-def sample_stack(ident: int, base_depth: int, is_in_app: Callable[[CodeType, str], bool]) -> Stack:
-    """Return the stack of thread `ident`, without the frames that run the loop.
+class Capture:
+    """Frames as they stood at one moment; short-lived, as they keep the host's locals alive.
 
-    `base_depth` is the number of outermost frames to leave out. Empty if the thread is not there.
+    Taking it never gives the GIL away, so nothing moves meanwhile. Naming what the frames call
+    may read source files, and by then they may have moved on.
     """
-    frame = _frame_of(ident)
-    if frame is None:
-        return Stack(())
-    frames = []
-    while frame is not None:
-        frames.append(frame)
-        frame = frame.f_back
-    kept = frames[: max(0, len(frames) - base_depth)][:MAX_FRAMES]
-    positions = tuple(_position(frame) for frame in kept)
-    blamed = next((n for n, p in enumerate(positions) if is_in_app(p.code, p.module)), None)
-    call = callee_at(kept[blamed], positions[blamed].lasti) if blamed is not None else None
-    if blamed and call is None:
-        # It called something that has a frame: that one's name will do.
-        inner = positions[blamed - 1]
-        call = public_name(inner.module, inner.code.co_qualname)
-    last_call = call if blamed == 0 or not kept else callee_at(kept[0], positions[0].lasti)
-    return Stack(positions, call, last_call)
+
+    def __init__(self, ident: int, base_depth: int) -> None:
+        """Take the stack of thread `ident` without its `base_depth` outermost frames."""
+        frames = []
+        frame = _frame_of(ident)
+        while frame is not None:
+            frames.append(frame)
+            frame = frame.f_back
+        self._frames = frames[: max(0, len(frames) - base_depth)][:MAX_FRAMES]
+        self.positions = tuple(_position(frame) for frame in self._frames)
+
+    def stack(self, is_in_app: Callable[[CodeType, str], bool]) -> Stack:
+        """Return the stack with the names of what is called, and let go of the frames."""
+        frames, self._frames = self._frames, []
+        positions = self.positions
+        blamed = next((n for n, p in enumerate(positions) if is_in_app(p.code, p.module)), None)
+        call = callee_at(frames[blamed], positions[blamed].lasti) if blamed is not None else None
+        if blamed and call is None:
+            # It called something that has a frame: that one's name will do.
+            inner = positions[blamed - 1]
+            call = public_name(inner.module, inner.code.co_qualname)
+        last_call = call
+        if frames and blamed != 0:
+            last_call = callee_at(frames[0], positions[0].lasti)
+        return Stack(positions, call, last_call)
 
 
 def _position(frame: FrameType) -> Position:
