@@ -22,7 +22,6 @@ __all__ = ["Expression", "at_instruction", "on_line"]
 _ENTERS: Final = frozenset({"BEFORE_WITH", "BEFORE_ASYNC_WITH", "LOAD_SPECIAL"})
 _ITERATES: Final = frozenset({"FOR_ITER", "GET_ITER"})
 _CALLS: Final = "CALL"
-_CALLS_BEFORE_313: Final = "PRECALL"
 
 
 class Expression(NamedTuple):
@@ -52,12 +51,13 @@ def at_instruction(code: CodeType, lasti: int) -> Expression | None:
 def on_line(code: CodeType, line: int) -> list[Expression]:
     """Return what is called on a line, in the order of the instructions."""
     found = []
-    for instruction in dis.get_instructions(code):
-        positions = instruction.positions
-        if positions is None or positions.lineno != line:
+    raw = code.co_code
+    for number, position in enumerate(code.co_positions()):
+        if position[0] != line:
             continue
-        if instruction.opname.startswith(_CALLS) or instruction.opname in _ENTERS | _ITERATES:
-            expression = at_instruction(code, instruction.offset)
+        name = dis.opname[raw[2 * number]]
+        if name.startswith(_CALLS) or name in _ENTERS | _ITERATES:
+            expression = at_instruction(code, 2 * number)
             if expression is not None and expression not in found:
                 found.append(expression)
     return found

@@ -15,7 +15,7 @@ from loopwatch.probes.callees import callee_on_line, public_name
 from loopwatch.probes.stacks import Position, Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from loopwatch.probes.native_stacks import NativeFrame
 
@@ -30,11 +30,23 @@ class SourceMap:
 
     def __init__(self) -> None:
         self._positions: dict[NativeFrame, Position] = {}
+        # The stacks of one call are alike.
+        self._stacks: dict[tuple[NativeFrame, ...], Stack] = {}
 
     def stack(
-        self, frames: Sequence[NativeFrame], is_in_app: Callable[[CodeType, str], bool]
+        self, frames: tuple[NativeFrame, ...], is_in_app: Callable[[CodeType, str], bool]
     ) -> Stack:
         """Return the stack these frames are, and what its frames call where that is certain."""
+        known = self._stacks.get(frames)
+        if known is None:
+            if len(self._stacks) >= _CACHED:
+                self._stacks.clear()
+            known = self._stacks[frames] = self._stack(frames, is_in_app)
+        return known
+
+    def _stack(
+        self, frames: tuple[NativeFrame, ...], is_in_app: Callable[[CodeType, str], bool]
+    ) -> Stack:
         positions = tuple(self._position(frame) for frame in frames)
         blamed = next((n for n, p in enumerate(positions) if is_in_app(p.code, p.module)), None)
         last_call = _callee(positions[0]) if positions else None
