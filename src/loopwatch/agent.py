@@ -112,8 +112,9 @@ class Agent:
             in_app_rule(include=config.in_app_include, exclude=config.in_app_exclude)
         )
         fault = partial(self._delivery.fault, "probe", "looking at a stall")
+        cpu = ThreadCpu(ident)
         forensics = Forensics(
-            loop, threading.get_native_id(), namer, self._gc, self._sampler, fault
+            loop, threading.get_native_id(), namer, cpu, self._gc, self._sampler, fault
         )
         warm_until_ns = monotonic_ns() + round(config.warm_up_s * NS_PER_S)
         recorder = Recorder(identity, namer, forensics, warm_until_ns, fault)
@@ -125,7 +126,7 @@ class Agent:
                 tick=tick,
                 sidecar=self._sidecar,
                 alarm=self._alarm,
-                cpu=ThreadCpu(ident),
+                cpu=cpu,
                 gc=self._gc,
                 executors=self._executor_probe,
                 count_tasks=task_counter(loop),

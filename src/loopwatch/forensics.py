@@ -26,6 +26,7 @@ from loopwatch.diagnosis.evidence import (
     longest_step_ns,
     overlap_ns,
 )
+from loopwatch.diagnosis.signatures import find
 from loopwatch.model import Evidence, OtherThread
 from loopwatch.probes import requests
 from loopwatch.probes.backlog import Backlog
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from loopwatch.diagnosis.tracker import Track
     from loopwatch.model import Request, TaskInfo
+    from loopwatch.probes.cpu import ThreadCpu
     from loopwatch.probes.gc import GcProbe
     from loopwatch.probes.native_stacks import NativeSampler
 
@@ -69,6 +71,8 @@ _SHOTS: Final = 64
 # A thread that waits for the GIL wakes up every switch interval; one in a process that stands
 # still does not. This share of the wake-ups tells them apart.
 _ASKED: Final = 0.3
+# Python code gives the GIL up within one switch interval; who waits for this many waits for C.
+_TURNS: Final = 3
 # A loop that computed or slept for half of the stall did not wait for another thread.
 _HALF: Final = 0.5
 
@@ -109,6 +113,7 @@ class Forensics:
         loop: AbstractEventLoop,
         native_id: int,
         namer: FrameNamer,
+        cpu: ThreadCpu,
         gc: GcProbe,
         sampler: NativeSampler | None,
         on_fault: Callable[[Exception], None],
@@ -118,7 +123,7 @@ class Forensics:
         self._namer = namer
         self._gc = gc
         self._sampler = sampler
-        self._kernel = KernelThread(native_id)
+        self._kernel = KernelThread(native_id, cpu.read_ns)
         self._throttle = ThrottleProbe()
         self._threads = OtherThreads()
         self._backlog = Backlog(loop)
@@ -128,6 +133,8 @@ class Forensics:
         self._marks: list[Mark] = []
         self._overslept: deque[Overslept] = deque(maxlen=_OVERSLEPT_KEPT)
         self._switches = 0
+        # Whether the watchdog, when it woke up last, had to wait for more than Python code.
+        self.kept_from_gil = False
         self._baseline_ns = 0
         self._others_ns = 0
 
@@ -147,12 +154,17 @@ class Forensics:
 
     # While the loop is watched.
 
+    def sleeps(self) -> None:
+        """Note that the watchdog goes to sleep."""
+        self._switches = _own_switches()
+
     def woke(self, due_ns: int, now_ns: int, *, late: bool) -> None:
         """Note a wake-up of the watchdog; `late` if it was due long ago."""
-        switches = _own_switches()
+        # Going to sleep was one.
+        switches = max(0, _own_switches() - self._switches - 1)
+        self.kept_from_gil = switches >= _TURNS
         if late:
-            self._overslept.append(Overslept(due_ns, now_ns, switches - self._switches))
-        self._switches = switches
+            self._overslept.append(Overslept(due_ns, now_ns, switches))
 
     def mark(self, now_ns: int, cpu_ns: int | None, idle_ns: int | None, loop_ident: int) -> None:
         """Read the counters."""
@@ -282,6 +294,7 @@ class Forensics:
             asleep=len(asleep) / len(kinds) if kinds else 0.0,
             computing=kinds.count(RUNNING) / len(kinds) if kinds else 0.0,
             at_gil=kinds.count(GIL) / len(kinds) if kinds else 0.0,
+            in_c=_share_in_c(seen),
             looks=len(seen),
             native=_native_share(seen),
             longest_step=longest_ns / wall_ns,
@@ -334,6 +347,11 @@ def _native_share(seen: Sequence[Seen]) -> float:
     native = sum(look.source == "native" for look in seen)
     in_time = sum(look.source != "native" and not look.late for look in seen)
     return native / (native + in_time) if native else 0.0
+
+
+def _share_in_c(seen: Sequence[Seen]) -> float:
+    rows = [find(look.stack.last_call) for look in seen if look.stack.last_call is not None]
+    return sum(row is not None and row.wait == "cpu" for row in rows) / max(1, len(seen))
 
 
 def _stack_debugged(track: Track[Seen]) -> bool:

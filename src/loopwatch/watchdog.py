@@ -133,6 +133,7 @@ class Watchdog:
             next_ns = self._guarded_look()
             # With a high threshold the numbers must still move.
             nap_ns = min(_FULL_LOOK_NS, max(_SHORTEST_NAP_NS, next_ns - monotonic_ns()))
+            self._forensics.sleeps()
             self._watched.alarm.sleep_until(monotonic_ns() + nap_ns)
         self._guarded_look()
 
@@ -272,6 +273,8 @@ class Watchdog:
             return
         now_ns = monotonic_ns()
         longest = max(tracks, key=lambda track: (track.end_ns or now_ns) - track.start_ns)
+        if longest.samples and not self._forensics.kept_from_gil:
+            return  # Python code, and we were a moment late: our own looks are as good
         for cpu_ns, seen in shots:
             # The thread computed all along, or there would be no shot: its CPU time is the clock.
             at_ns = min(longest.start_ns + cpu_ns, longest.end_ns or now_ns)

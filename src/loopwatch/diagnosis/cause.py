@@ -18,7 +18,7 @@ __all__ = ["NOT_THE_LINE", "Facts", "Verdict", "decide"]
 
 # What a rule must explain of a stall.
 _ENOUGH: Final = 0.5
-# Below this share of the wall clock a thread or a process did not compute.
+# What a clock may be off by, as a share of the stall.
 _STILL: Final = 0.1
 # More than this many callbacks of which none took half of the stall are congestion.
 _MANY: Final = 3
@@ -38,6 +38,7 @@ class Facts:
     other threads. `overslept` is the time the watchdog could not run, `wanted_gil` whether it was
     the GIL it waited for. `asleep`, `computing` and `at_gil` are shares of the looks at the loop
     thread: in a system call, without the GIL on a CPU, and with the GIL or waiting for it.
+    `in_c` is the share of looks that were in a C function known for its CPU time.
     `native` is the share of looks taken in the middle of a C call that kept the watchdog waiting.
     `longest_step` is the share of the longest callback, of `steps` that were seen to follow
     another. `seen_busy` says that the loop's own sensor saw it; else only a tick was late.
@@ -56,6 +57,7 @@ class Facts:
     at_gil: float = 0.0
     looks: int = 0
     native: float = 0.0
+    in_c: float = 0.0
     longest_step: float = 1.0
     steps: int = 0
     seen_busy: bool = True
@@ -97,11 +99,11 @@ def _waited_for_a_cpu(facts: Facts) -> float:
 
 def _stood_still(facts: Facts) -> float:
     """Return the share in which the watchdog could not run, and not for want of the GIL."""
-    if facts.wanted_gil or facts.process_cpu is None or facts.process_cpu > _STILL:
+    if facts.wanted_gil or facts.process_cpu is None:
         return 0.0
-    if facts.cpu is not None and facts.cpu > _STILL:
-        return 0.0
-    return facts.overslept
+    # Nobody computed meanwhile: what the process did fits into the rest of the time.
+    still = facts.process_cpu + facts.overslept <= 1 + _STILL
+    return facts.overslept if still else 0.0
 
 
 def _many_callbacks(facts: Facts) -> float:
@@ -119,7 +121,7 @@ def _slept(facts: Facts) -> float:
 def _one_native_call(facts: Facts) -> float:
     if facts.cpu is None or facts.cpu < _ENOUGH:
         return 0.0
-    most = max(facts.native, facts.computing) > _ENOUGH
+    most = max(facts.native, facts.computing, facts.in_c) > _ENOUGH
     return facts.cpu if most else 0.0
 
 

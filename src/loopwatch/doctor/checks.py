@@ -30,7 +30,7 @@ from loopwatch.probes.cpu import ThreadCpu
 from loopwatch.probes.debugger import DebuggerProbe
 from loopwatch.probes.kernel import KernelThread, ThrottleProbe
 from loopwatch.probes.native_stacks import NativeSampler, NativeSamplerError
-from loopwatch.probes.stacks import sample_stack, stacks_work
+from loopwatch.probes.stacks import Capture, stacks_work
 from loopwatch.probes.variables import variable
 from loopwatch.sensors import EXACT, Alarm, SensorUnavailableError
 
@@ -327,16 +327,12 @@ def _stacks(_here: Here) -> Result:
     if not stacks_work():
         return _missing("this interpreter shows no other thread's stack")
     with _waiting_thread() as thread:
-        frames = _patiently(lambda: sample_stack(thread.ident or 0, 0, _nobody).positions)
+        frames = _patiently(lambda: Capture(thread.ident or 0, 0).positions)
     return _ok(f"{len(frames)} frames of a waiting thread") if frames else _no_frames()
 
 
 def _no_frames() -> Result:
     return Result(Status.BROKEN, "the stack of a waiting thread is empty")
-
-
-def _nobody(_code: object, _module: str) -> bool:
-    return False
 
 
 def _patiently(look: Callable[[], Any]) -> Any:
@@ -440,8 +436,8 @@ def _cgroup(_here: Here) -> Result:
             return _missing("no cgroup with a CPU controller here")
     finally:
         probe.close()
-    version = "v1" if "cpu" in Path(probe.path).parts[-2] or "/cpu," in probe.path else "v2"
-    return _ok(f"cgroup {version}, {probe.path}")
+    v2 = "throttled_usec" in Path(probe.path).read_text(encoding="ascii")
+    return _ok(f"cgroup {'v2' if v2 else 'v1'}, {probe.path}")
 
 
 def _clock(_here: Here) -> Result:
@@ -473,7 +469,9 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check("loopwatch", _own_version, ""),
     Check("system", _system, "Linux is where everything works: see the rows below"),
     Check("settings", _settings, "install() raises ConfigError: correct or unset the variable"),
-    Check("asyncio loop", _asyncio, "stalls are exact to a quarter of the threshold; no utilization"),
+    Check(
+        "asyncio loop", _asyncio, "stalls are exact to a quarter of the threshold; no utilization"
+    ),
     Check(
         "uvloop loop",
         _uvloop,
@@ -493,7 +491,9 @@ CHECKS: Final[tuple[Check, ...]] = (
         "blocking calls are told with cause unknown; C calls without the GIL as cpu",
     ),
     Check(PROC_MEM, _proc_mem, "waits with a timeout may be told with cause unknown"),
-    Check(SCHEDSTAT, _schedstat, "no cpu_starved by neighbours; the thread with the GIL has no name"),
+    Check(
+        SCHEDSTAT, _schedstat, "no cpu_starved by neighbours; the thread with the GIL has no name"
+    ),
     Check("cgroup cpu.stat", _cgroup, "no cpu_starved by a CPU quota; nothing where there is none"),
     Check("clock", _clock, "durations are as coarse as the clock"),
     Check(THREAD_CPU, _thread_cpu, "no CPU-to-wall ratio; calculations have cause unknown"),

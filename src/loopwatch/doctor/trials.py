@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["HEALTHY_S", "HOG", "STALL_S", "TRIALS", "Sizes", "Trial", "Way"]
 
 # Well over the default threshold, so that a stall is also told while it lasts.
-STALL_S: Final = 0.3
+STALL_S: Final = 0.25
 HEALTHY_S: Final = 1.0
 HOG: Final = "doctor-hog"
 _CALLBACK_S: Final = 0.001
+_CALLBACKS: Final = round(STALL_S / _CALLBACK_S)
 _OBJECTS: Final = 200_000
 # From a beat that was due, which is when such a stall begins for loopwatch, to a tick of the trial.
 _BETWEEN_BEATS_S: Final = 0.08
@@ -186,9 +187,7 @@ _COMPUTES: Final = {STACKS: _UNKNOWN, THREAD_CPU: _UNKNOWN}
 
 TRIALS: Final[tuple[Trial, ...]] = (
     # First, so that the watchdog has seen the loop at work before the others.
-    Trial(
-        name="healthy second", how="10 ms timers and nothing else", way=Way.NONE, blamed=False
-    ),
+    Trial(name="healthy second", how="10 ms timers and nothing else", way=Way.NONE, blamed=False),
     Trial(
         name="sleep",
         how="time.sleep",
@@ -275,10 +274,10 @@ TRIALS: Final[tuple[Trial, ...]] = (
     ),
     Trial(
         name="many callbacks",
-        how="300 callbacks of 1 ms at once",
+        how=f"{_CALLBACKS} callbacks of 1 ms at once",
         block=answer,
         way=Way.BURST,
-        times=round(STALL_S / _CALLBACK_S),
+        times=_CALLBACKS,
         cause=Cause.CONGESTION,
         needs={STACKS: _UNKNOWN},
     ),

@@ -15,11 +15,14 @@ import struct
 import sys
 import time
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from loopwatch.clock import NS_PER_S
 from loopwatch.probes.descriptors import kind_of
 from loopwatch.probes.kernel_files import KernelFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["GIL", "RUNNING", "KernelThread", "Sleep", "ThrottleProbe"]
 
@@ -93,7 +96,9 @@ class Sleep(NamedTuple):
 class KernelThread:
     """The kernel's view of the thread `native_id`. Watchdog thread."""
 
-    def __init__(self, native_id: int) -> None:
+    def __init__(self, native_id: int, cpu_ns: Callable[[], int | None] | None = None) -> None:
+        """Look at a thread; `cpu_ns` tells its CPU time, if somebody knows."""
+        self._cpu_ns = cpu_ns
         self._names = _TABLES.get(platform.machine(), {})
         self._memory = KernelFile("/proc/self/mem")
         self._open(native_id)
@@ -113,17 +118,29 @@ class KernelThread:
         """Return what the thread is in at this moment; `None` if the kernel does not say.
 
         A thread that has just lost the GIL to the caller is on its way to ask for it again, so
-        what looks like running or like a lock is looked at twice more, some 50 µs later.
+        what looks like running or like a lock is looked at twice more, some 50 µs later. And the
+        kernel says "running" of a thread that would like to: `None` unless it used CPU time while
+        the caller held the GIL.
         """
         found = self._sleep()
+        computed = True
         for _ in range(2):
             if found is None or found.kind not in (RUNNING, "lock"):
-                break
-            until_ns = time.monotonic_ns() + _ON_ITS_WAY_NS
-            while time.monotonic_ns() < until_ns:
-                pass  # any kind of sleep would give the GIL back
+                return found
+            computed = self._computes()
             found = self._sleep()
-        return found
+        return None if found == Sleep(RUNNING) and not computed else found
+
+    def _computes(self) -> bool:
+        """Spin for a moment, as any kind of sleep would give the GIL back, and see who computed."""
+        before_ns = self._cpu_ns() if self._cpu_ns is not None else None
+        until_ns = time.monotonic_ns() + _ON_ITS_WAY_NS
+        while time.monotonic_ns() < until_ns:
+            pass
+        after_ns = self._cpu_ns() if self._cpu_ns is not None else None
+        if before_ns is None or after_ns is None:
+            return True  # nobody knows: the kernel's word has to do
+        return 2 * (after_ns - before_ns) >= _ON_ITS_WAY_NS
 
     def _sleep(self) -> Sleep | None:
         fields = self._syscall.read(256).split()

@@ -41,6 +41,7 @@ _SIG_DFL: Final = 0
 _SIG_IGN: Final = 1
 # faulthandler ends its list with "..." after so many frames.
 _DEEPEST: Final = 100
+_HEAD: Final = re.compile(r"(Stack|Thread 0x|Current thread).* \(most recent call first\):$")
 _FRAME: Final = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)')
 
 
@@ -237,15 +238,19 @@ def parse_dumps(text: bytes) -> list[tuple[tuple[NativeFrame, ...], bool]]:
     stacks: list[list[NativeFrame]] = []
     cut = set()
     lines = text.decode("ascii", "backslashreplace").split("\n")
+    in_python = False
     for line in lines[:-1]:  # what follows the last newline is empty, or half a line
+        head = _HEAD.search(line)
         match = _FRAME.fullmatch(line)
-        if match is not None and stacks:
+        if in_python and (head.start() if head else line and not match):
+            cut.add(len(stacks) - 1)  # "...", or pieces of lines: what a full pipe had room for
+        if head is not None:
+            in_python = "C stack" not in line
+            if in_python:
+                stacks.append([])
+        elif match is not None and in_python:
             stacks[-1].append(NativeFrame(match["file"], int(match["line"]), match["name"]))
-        elif line.endswith("(most recent call first):") and "C stack" not in line:
-            stacks.append([])
-        elif line.strip() == "..." and stacks:
-            cut.add(len(stacks) - 1)
-    if lines[-1] and stacks:
+    if lines[-1] and in_python:
         cut.add(len(stacks) - 1)
     return [
         (tuple(frames), number not in cut and len(frames) < _DEEPEST)

@@ -41,6 +41,8 @@ __all__ = [
 # Innermost frames kept of a stack; deeper recursion repeats itself.
 MAX_FRAMES: Final = 128
 
+_OWN_PROBES: Final = ("loopwatch.probes.", "loopwatch.sensors.")
+
 # Before 3.11.9 a collection inside _current_frames could deadlock (cpython #106883). The lock
 # keeps two watchdogs from switching the collector on under each other.
 _GUARD_GC: Final = sys.version_info < (3, 11, 9)
@@ -91,7 +93,11 @@ class Capture:
         while frame is not None:
             frames.append(frame)
             frame = frame.f_back
-        self._frames = frames[: max(0, len(frames) - base_depth)][:MAX_FRAMES]
+        kept = frames[: max(0, len(frames) - base_depth)]
+        # A collection runs our callback, and there the GIL can be had: it is not what goes on.
+        while kept and _module(kept[0]).startswith(_OWN_PROBES):
+            del kept[0]
+        self._frames = kept[:MAX_FRAMES]
         self.positions = tuple(_position(frame) for frame in self._frames)
 
     def stack(self, is_in_app: Callable[[CodeType, str], bool]) -> Stack:
