@@ -50,7 +50,7 @@ def test_the_sentence_ends_the_incident() -> None:
     )
     assert sentence(told) == (
         f"event loop 'main' was stalled for 0.512 s: {LINE} called requests.get and waited for "
-        "socket (tcp 10.0.0.5:443), in GET /export, trace 4bf92f3577b34da6a3ce929d0e0e4736, "
+        "a socket (tcp 10.0.0.5:443), in GET /export, trace 4bf92f3577b34da6a3ce929d0e0e4736, "
         "task Task-1 running app.handler; 3 other requests had to wait: r = requests.get(url) -> "
         "use httpx.AsyncClient and await it (+4 like it were not told)"
     )

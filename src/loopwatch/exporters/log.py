@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from loopwatch.exporters.base import Exporter
 from loopwatch.model import Cause, Phase
@@ -35,6 +35,20 @@ class LogExporter(Exporter):
             structlog.get_logger("loopwatch").warning(sentence(stall), **fields)
         else:
             self._log.warning("%s", sentence(stall), extra={"loopwatch": fields})
+
+
+# What `evidence.wait` says, in words.
+_WAITED: Final = {
+    "dns": "waited for DNS",
+    "file": "waited for a file",
+    "lock": "waited for a lock",
+    "pipe": "waited for a pipe",
+    "process": "waited for a process",
+    "signal": "waited for a signal",
+    "sleep": "slept",
+    "socket": "waited for a socket",
+    "terminal": "waited for a terminal",
+}
 
 
 def sentence(stall: Stall) -> str:
@@ -69,7 +83,8 @@ def _why(stall: Stall) -> str:
     match stall.cause:
         case Cause.BLOCKING_CALL:
             detail = f" ({evidence.wait_detail})" if evidence.wait_detail else ""
-            return f"{where} {_called(call)} and waited for {evidence.wait}{detail}"
+            waited = _WAITED.get(evidence.wait or "", "waited")
+            return f"{where} {_called(call)} and {waited}{detail}"
         case Cause.CPU:
             return f"{where} computed in Python"
         case Cause.NATIVE_CALL:
