@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench docs wheel versions clean
+.PHONY: help demo test test-all check bench accuracy docs wheel versions clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ check: $(VENV)/.test ## Lint, format and types
 
 bench: $(VENV)/.test ## Measure cost and accuracy (about six minutes)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+accuracy: $(VENV)/.test ## Block loops in known ways and judge what is told (about 20 minutes)
+	$(BIN)/python -m tests.accuracy $(ARGS)
 
 docs: $(VENV)/.test ## Write the reference pages anew from the tables
 	$(BIN)/python scripts/reference.py

@@ -361,7 +361,7 @@ class Agent:
         self._stopped = True
         if self._close_patch is not None:
             self._close_patch.restore()
-        self._alarm.close()
+        self._watchdog.forget()
         if self._sampler is not None:
             self._sampler.forget()
         self._gc.stop()

@@ -350,8 +350,10 @@ def _native_share(seen: Sequence[Seen]) -> float:
 
 
 def _share_in_c(seen: Sequence[Seen]) -> float:
-    rows = [find(look.stack.last_call) for look in seen if look.stack.last_call is not None]
-    return sum(row is not None and row.wait == "cpu" for row in rows) / max(1, len(seen))
+    calls = Counter(look.stack.last_call for look in seen)
+    call, count = calls.most_common(1)[0] if calls else (None, 0)
+    row = find(call) if call is not None else None
+    return count / len(seen) if row is not None and row.wait == "cpu" else 0.0
 
 
 def _stack_debugged(track: Track[Seen]) -> bool:

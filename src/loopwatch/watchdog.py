@@ -112,17 +112,20 @@ class Watchdog:
         self._watched.sidecar.relied_on_until_ns = 0
         self._watched.alarm.wake()
         if self._thread.ident is None:
-            self._watched.alarm.close()  # never started, so nobody else will
-            self._forensics.close()
+            self.forget()  # never started, so nobody else will
         elif self._thread is not threading.current_thread():
             self._thread.join(_JOIN_S)
+
+    def forget(self) -> None:
+        """Give back what is open: by the thread as it ends, or where it does not exist."""
+        self._watched.alarm.close()
+        self._forensics.close()
 
     def _run(self) -> None:
         try:
             self._watch()
         finally:
-            self._watched.alarm.close()
-            self._forensics.close()
+            self.forget()
 
     def _watch(self) -> None:
         self._tracker.begin(monotonic_ns())

@@ -25,7 +25,7 @@ LAYERS = [
     {"watchdog"},
     {"agent"},
     {"registry"},
-    {"integrations", "demo"},
+    {"integrations", "demo", "doctor"},
     {"cli", "__init__", "__main__"},
 ]
 STRANGERS = {"sensors", "probes", "diagnosis"}

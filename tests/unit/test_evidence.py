@@ -98,6 +98,13 @@ def test_a_stall_in_progress_ends_at_its_last_mark() -> None:
     assert gained([cpu(100, 0), cpu(200, 0)], 100, 200) == 0
 
 
+def test_a_mark_inside_bounds_what_lies_before_it() -> None:
+    """One look near the end says what was used up to it, however late the next one came."""
+    found = gained([cpu(99, 0), cpu(199, 99), cpu(700, 400)], 100, 200)
+    assert found is not None
+    assert 98 <= found <= 100
+
+
 def test_several_lanes() -> None:
     """A process on four CPUs can use 400 ms in 100 ms, and others compute only meanwhile."""
     marks = [Mark(0, process_ns=0), Mark(300 * MS, process_ns=900 * MS)]

@@ -38,7 +38,7 @@ class Facts:
     other threads. `overslept` is the time the watchdog could not run, `wanted_gil` whether it was
     the GIL it waited for. `asleep`, `computing` and `at_gil` are shares of the looks at the loop
     thread: in a system call, without the GIL on a CPU, and with the GIL or waiting for it.
-    `in_c` is the share of looks that were in a C function known for its CPU time.
+    `in_c` is the share of looks that were in one C function that is known for its CPU time.
     `native` is the share of looks taken in the middle of a C call that kept the watchdog waiting.
     `longest_step` is the share of the longest callback, of `steps` that were seen to follow
     another. `seen_busy` says that the loop's own sensor saw it; else only a tick was late.

@@ -32,7 +32,8 @@ from loopwatch.probes.kernel import KernelThread, ThrottleProbe
 from loopwatch.probes.native_stacks import NativeSampler, NativeSamplerError
 from loopwatch.probes.stacks import Capture, stacks_work
 from loopwatch.probes.variables import variable
-from loopwatch.sensors import EXACT, Alarm, SensorUnavailableError
+from loopwatch.sensors import EXACT, Alarm
+from loopwatch.sensors.base import SensorUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -76,13 +77,7 @@ _POLL_S: Final = 0.002
 _NAP_S: Final = 0.1
 # Coarser than this, durations of stalls are too.
 _COARSE_S: Final = 0.001
-_EXTRAS: Final = (
-    "structlog",
-    "opentelemetry-api",
-    "aiomonitor",
-    "fastapi",
-    "starlette",
-)
+_EXTRAS: Final = ("structlog", "opentelemetry-api", "aiomonitor", "fastapi", "starlette")
 
 
 class Status(StrEnum):

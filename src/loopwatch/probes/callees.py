@@ -7,20 +7,28 @@ property, no `__getattr__`, no `__repr__`. Only names come out; every object is 
 
 from __future__ import annotations
 
-import inspect
 import sys
 from functools import partial
 from types import (
     BuiltinFunctionType,
     FunctionType,
-    MemberDescriptorType,
     MethodType,
     ModuleType,
 )
 from typing import TYPE_CHECKING, Any, Final
 
+from loopwatch.probes.attributes import (
+    UNKNOWN,
+    attribute,
+    class_attribute,
+    is_a,
+    module_and_name,
+    mro,
+    names_of_class,
+    stored,
+)
 from loopwatch.probes.expressions import Expression, at_instruction, on_line
-from loopwatch.probes.variables import UNKNOWN, module_variable, variable
+from loopwatch.probes.variables import module_variable, variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +75,7 @@ def public_name(module: str, qualname: str) -> str:
         return known if known.count(".") else f"{known}.{qualname}"
     first, _, rest = qualname.partition(".")
     home = sys.modules.get(module)
-    thing = _static(home, first) if home is not None else UNKNOWN
+    thing = attribute(home, first)
     if thing is UNKNOWN:
         return f"{module}.{qualname}"
     parts = module.split(".")
@@ -75,7 +83,7 @@ def public_name(module: str, qualname: str) -> str:
     if module.startswith("_"):
         shorter.insert(0, module.lstrip("_"))
     for candidate in shorter:
-        if _static(sys.modules.get(candidate), first) is thing:
+        if attribute(sys.modules.get(candidate), first) is thing:
             return f"{candidate}.{first}" + (f".{rest}" if rest else "")
     return f"{module}.{qualname}"
 
@@ -106,14 +114,14 @@ def _name(expression: Expression, lookup: Callable[[str], Any]) -> str | None:
     owner = lookup(root)
     if owner is UNKNOWN:
         return None
-    return _follow(owner, path, root if isinstance(owner, ModuleType) else None)
+    return _follow(owner, path, root if is_a(owner, ModuleType) else None)
 
 
 def _name_of_result(expression: Expression, lookup: Callable[[str], Any]) -> str | None:
     """Return the name of an attribute of what a call returned; of a function: `open().read`."""
     assert expression.of is not None  # noqa: S101 - the caller has looked
     made = _object(expression.of, lookup)
-    if isinstance(made, type):
+    if is_a(made, type):
         return _follow_type(made, expression.names)
     maker = _name(expression.of, lookup)
     return f"{maker}().{'.'.join(expression.names)}" if maker is not None else None
@@ -125,7 +133,7 @@ def _object(expression: Expression, lookup: Callable[[str], Any]) -> Any:
     root, *path = expression.names
     thing = lookup(root)
     for name in path:
-        thing = _value(thing, name)
+        thing = attribute(thing, name)
     return thing
 
 
@@ -134,24 +142,24 @@ def _follow(owner: Any, path: list[str], module_name: str | None) -> str | None:
     if not path:
         return _name_of(owner)
     for name in path[:-1]:
-        owner = _value(owner, name)
+        owner = attribute(owner, name)
         if owner is UNKNOWN:
             return None
     last = path[-1]
-    if isinstance(owner, ModuleType):
-        thing = _static(owner, last)
-        if thing is UNKNOWN:
+    if is_a(owner, type):
+        return _follow_type(owner, (last,))
+    thing = stored(owner, last)
+    if is_a(owner, ModuleType):
+        home = stored(owner, "__name__")
+        if thing is UNKNOWN or type(home) is not str:
             return None
         # As it is written, if the module is where users take it from: os.system, not posix.system.
-        written = f"{owner.__name__}.{last}"
-        if module_name is None or isinstance(thing, (FunctionType, type)):
+        written = f"{home}.{last}"
+        if module_name is None or is_a(thing, FunctionType, type):
             return _name_of(thing) or written
         return _known_as(written)
-    if isinstance(owner, type):
-        return _follow_type(owner, (last,))
-    stored = vars(owner).get(last, UNKNOWN) if _has_plain_dict(owner) else UNKNOWN
-    if stored is not UNKNOWN:
-        return _name_of(stored)
+    if thing is not UNKNOWN:
+        return _name_of(thing)
     return _follow_type(type(owner), (last,))
 
 
@@ -159,82 +167,61 @@ def _follow_type(kind: type, path: tuple[str, ...]) -> str | None:
     if len(path) != 1:
         return None
     name = path[0]
-    for base in _mro(kind):
-        if name in vars(base):
-            found = vars(base)[name]
-            if isinstance(found, (staticmethod, classmethod)):
-                found = found.__func__
-            if isinstance(found, FunctionType):
+    for base in mro(kind):
+        names = names_of_class(base)
+        if name in names:
+            found = names[name]
+            if is_a(found, staticmethod, classmethod):
+                found = _INNER[is_a(found, staticmethod)].__get__(found)
+            if is_a(found, FunctionType, BuiltinFunctionType, type):
                 return _name_of(found)
-            if isinstance(found, property):
+            if is_a(found, property):
                 return None
             # A C method: of the class that people know, not of the base where C keeps it.
-            holder = next((k for k in _mro(kind) if k.__module__ not in _OWN_CODE), base)
+            holder = next((k for k in mro(kind) if module_and_name(k)[0] not in _OWN_CODE), base)
             return f"{_name_of(holder)}.{name}"
     return None
 
 
+_INNER: Final[tuple[Any, Any]] = (
+    classmethod.__dict__["__func__"],
+    staticmethod.__dict__["__func__"],
+)
 # Classes of a script or a test are nobody's library: a C method in one is its base's.
 _OWN_CODE: Final = frozenset({"__main__"})
 
 
 def _name_of(thing: Any) -> str | None:
-    if isinstance(thing, partial):
-        return _name_of(thing.func)
-    if isinstance(thing, MethodType):
+    if is_a(thing, partial):
+        return _name_of(_PARTIAL_OF.__get__(thing))
+    if is_a(thing, MethodType):
         return _name_of(thing.__func__)
-    if isinstance(thing, (FunctionType, type)):
-        return public_name(str(thing.__module__), thing.__qualname__)
-    if isinstance(thing, BuiltinFunctionType):
+    if is_a(thing, type):
+        return public_name(*module_and_name(thing))
+    if is_a(thing, FunctionType):
+        return public_name(_text(thing.__module__), thing.__qualname__)
+    if is_a(thing, BuiltinFunctionType):
         owner = thing.__self__
-        if owner is None or isinstance(owner, ModuleType):
-            return public_name(
-                str(thing.__module__ or getattr(owner, "__name__", "")), thing.__name__
-            )
-        kind = owner if isinstance(owner, type) else type(owner)
+        if owner is None or is_a(owner, ModuleType):
+            home = thing.__module__ or stored(owner, "__name__")
+            return public_name(_text(home), thing.__name__)
+        kind = owner if is_a(owner, type) else type(owner)
         return _follow_type(kind, (thing.__name__,))
-    if isinstance(thing, ModuleType):
+    if is_a(thing, ModuleType) or not callable(thing):
         return None
-    return _follow_type(type(thing), ("__call__",)) if callable(thing) else None
+    wrapped = stored(thing, "__wrapped__")  # as functools.lru_cache keeps it
+    if wrapped is not UNKNOWN and wrapped is not thing:
+        return _name_of(wrapped)
+    return _follow_type(type(thing), ("__call__",))
+
+
+_PARTIAL_OF: Final[Any] = partial.__dict__["func"]
+
+
+def _text(name: Any) -> str:
+    return name if type(name) is str else ""
 
 
 def _known_as(name: str) -> str:
     module, _, rest = name.rpartition(".")
     return f"{_KNOWN_AS.get(module, module)}.{rest}" if module != "builtins" else rest
-
-
-def _value(thing: Any, name: str) -> Any:
-    """Return an attribute that is simply stored; `UNKNOWN` where code would have to run."""
-    if thing is UNKNOWN:
-        return UNKNOWN
-    found = _static(thing, name)
-    if isinstance(found, MemberDescriptorType) and not isinstance(thing, type):
-        try:
-            return found.__get__(thing, type(thing))  # a slot: C code that returns a pointer
-        except AttributeError:
-            return UNKNOWN
-    if isinstance(found, (property, staticmethod, classmethod)):
-        return UNKNOWN
-    return found
-
-
-def _static(thing: Any, name: str) -> Any:
-    if thing is None:
-        return UNKNOWN
-    try:
-        return inspect.getattr_static(thing, name, UNKNOWN)
-    except Exception:  # noqa: BLE001 - a metaclass of the host's own
-        return UNKNOWN
-
-
-def _mro(kind: type) -> tuple[type, ...]:
-    return type.__dict__["__mro__"].__get__(kind)  # type: ignore[no-any-return]
-
-
-def _has_plain_dict(thing: Any) -> bool:
-    # vars() runs a property called __dict__, if a class has one.
-    return (
-        not any(isinstance(vars(base).get("__dict__"), property) for base in _mro(type(thing)))
-        and hasattr(type(thing), "__dictoffset__")
-        and type(thing).__dictoffset__ != 0
-    )

@@ -20,6 +20,9 @@ __all__ = ["Expression", "at_instruction", "on_line"]
 
 # Instructions that run something else though nothing is written in parentheses.
 _ENTERS: Final = frozenset({"BEFORE_WITH", "BEFORE_ASYNC_WITH", "LOAD_SPECIAL"})
+# `with` calls __exit__ with three times None; 3.11 to 3.13 count one of them as its `self`.
+_LEAVES: Final = "CALL of __exit__"
+_NONES: Final = 2
 _ITERATES: Final = frozenset({"FOR_ITER", "GET_ITER"})
 _CALLS: Final = "CALL"
 
@@ -39,8 +42,12 @@ class Expression(NamedTuple):
 
 def at_instruction(code: CodeType, lasti: int) -> Expression | None:
     """Return what the instruction at that offset calls; `None` if it calls nothing by name."""
+    if lasti < 0:
+        return None  # it has not begun yet
     position = next(islice(code.co_positions(), lasti // 2, None), None)
     name = dis.opname[code.co_code[lasti]]
+    if name == "WITH_EXCEPT_START" or (name == "CALL" and code.co_code[lasti + 1] >= _NONES):
+        name = _LEAVES
     if position is None or None in position:
         return None
     line, end_line, column, end_column = position
@@ -76,8 +83,8 @@ def _between(file: str, line: int, end_line: int, column: int, end_column: int) 
 def _parse(text: str, opcode: str) -> Expression | None:
     if text.startswith(("import ", "from ")):
         return _import(text)
-    if text.startswith(("with ", "async with ")):
-        return _with(text)
+    if text.startswith(("with ", "async with ", "for ")):
+        return _statement(text, opcode)
     try:
         node: ast.expr = ast.parse(f"({text}\n)", mode="eval").body
     except (SyntaxError, ValueError, RecursionError):
@@ -86,22 +93,39 @@ def _parse(text: str, opcode: str) -> Expression | None:
         node = node.value
     if isinstance(node, ast.Call):
         return _called(node.func)
-    if opcode in _ENTERS or opcode.startswith(_CALLS):
-        return _with_method(node, "__enter__")
-    if opcode in _ITERATES:
-        return _with_method(node, "__next__")
-    return None
+    method = _method_of(opcode)
+    return _with_method(node, method) if method is not None else None
 
 
-def _with(text: str) -> Expression | None:
-    """Return what the statement enters: up to 3.12 its instruction spans all of it."""
+def _statement(text: str, opcode: str) -> Expression | None:
+    """Return what the statement enters, leaves or iterates.
+
+    Up to 3.12 such an instruction spans all of the statement.
+    """
     try:
         node = ast.parse(text).body[0]
     except (SyntaxError, ValueError, IndexError):
         return None
+    method = _method_of(opcode)
+    if method is None:
+        return None
     if isinstance(node, (ast.With, ast.AsyncWith)) and len(node.items) == 1:
-        return _with_method(node.items[0].context_expr, "__enter__")
+        return _with_method(node.items[0].context_expr, method)
+    if isinstance(node, ast.For) and opcode in _ITERATES:
+        iterated = node.iter
+        if isinstance(iterated, ast.Call):
+            return _called(iterated.func)
+        return _with_method(iterated, method)
     return None
+
+
+def _method_of(opcode: str) -> str | None:
+    """Return the method that an instruction calls without a word of it in the source."""
+    if opcode in _ITERATES:
+        return "__next__"
+    if opcode == _LEAVES:
+        return "__exit__"
+    return "__enter__" if opcode in _ENTERS or opcode.startswith(_CALLS) else None
 
 
 def _with_method(node: ast.expr, method: str) -> Expression | None:

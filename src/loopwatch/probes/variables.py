@@ -19,12 +19,12 @@ import sys
 from types import CellType
 from typing import TYPE_CHECKING, Any, Final
 
+from loopwatch.probes.attributes import UNKNOWN
+
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 __all__ = ["UNKNOWN", "module_variable", "variable"]
-
-UNKNOWN: Final = object()
 
 # Offsets in CPython 3.11 on 64-bit machines: PyFrameObject.f_frame; in _PyInterpreterFrame f_code
 # and localsplus.
@@ -44,9 +44,8 @@ def variable(frame: FrameType, name: str) -> Any:
 
 def module_variable(module_globals: dict[str, Any], name: str) -> Any:
     """Return a global or builtin."""
-    if name in module_globals:
-        return module_globals[name]
-    return vars(builtins).get(name, UNKNOWN)
+    # Code may run in a subclass of dict, with methods of its own.
+    return dict.get(module_globals, name, vars(builtins).get(name, UNKNOWN))
 
 
 def _local(frame: FrameType, name: str) -> Any:
