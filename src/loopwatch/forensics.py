@@ -7,7 +7,6 @@ stall.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import threading
@@ -30,6 +29,7 @@ from loopwatch.diagnosis.signatures import find
 from loopwatch.model import Evidence, OtherThread
 from loopwatch.probes import requests
 from loopwatch.probes.backlog import Backlog
+from loopwatch.probes.current import current_task
 from loopwatch.probes.debugger import DebuggerProbe, is_debugger
 from loopwatch.probes.descriptors import detail_of
 from loopwatch.probes.kernel import GIL, RUNNING, KernelThread, Sleep, ThrottleProbe
@@ -232,7 +232,7 @@ class Forensics:
         )
 
     def _with_task(self, seen: Seen, at_ns: int) -> tuple[Seen, Context | None]:
-        task = asyncio.current_task(self._loop)
+        task = current_task(self._loop)
         task_id = 0 if task is None else id(task)
         known = self._backlog.known
         seen = seen._replace(

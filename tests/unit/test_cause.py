@@ -20,15 +20,11 @@ ENOUGH: dict[str, tuple[dict[str, Any], Cause, float]] = {
     "throttled throughout": ({"throttled": 1.0}, Cause.CPU_STARVED, 0.99),
     "collecting": ({"gc": 0.5}, Cause.GC, 0.5),
     "waiting for a CPU": ({"runqueue": 0.5}, Cause.CPU_STARVED, 0.5),
-    "standing still": (
-        {"overslept": 0.5, "process_cpu": 0.1, "cpu": 0.1},
+    "standing still": ({"overslept": 0.5, "process_cpu": 0.5}, Cause.PROCESS_PAUSED, 0.5),
+    "standing still throughout": (
+        {"overslept": 1.0, "process_cpu": 0.1, "cpu": 0.1},
         Cause.PROCESS_PAUSED,
-        0.5,
-    ),
-    "standing still, the thread's CPU time not known": (
-        {"overslept": 0.8, "process_cpu": 0.0},
-        Cause.PROCESS_PAUSED,
-        0.8,
+        0.99,
     ),
     "many callbacks": ({"steps": 3, "longest_step": 0.49}, Cause.CONGESTION, 0.51),
     "asleep": ({"asleep": 0.5, "cpu": 0.49}, Cause.BLOCKING_CALL, 0.5),
@@ -39,6 +35,7 @@ ENOUGH: dict[str, tuple[dict[str, Any], Cause, float]] = {
         0.5,
     ),
     "native, with the GIL": ({"cpu": 0.5, "native": 0.51, "looks": 1}, Cause.NATIVE_CALL, 0.5),
+    "native, known by its name": ({"cpu": 0.5, "in_c": 0.51, "looks": 1}, Cause.NATIVE_CALL, 0.5),
     "another has the GIL, seen in the system call": (
         {"cpu": 0.49, "others_cpu": 0.5, "at_gil": 0.5},
         Cause.GIL_CONTENTION,
@@ -63,9 +60,8 @@ NOT_ENOUGH: dict[str, dict[str, Any]] = {
     "throttled for less": {"throttled": 0.49},
     "collecting for less": {"gc": 0.49},
     "waiting for a CPU for less": {"runqueue": 0.49},
-    "overslept for less": {"overslept": 0.49, "process_cpu": 0.1, "cpu": 0.1},
-    "overslept, but the process computed": {"overslept": 0.9, "process_cpu": 0.11, "cpu": 0.1},
-    "overslept, but the thread computed": {"overslept": 0.9, "process_cpu": 0.1, "cpu": 0.11},
+    "overslept for less": {"overslept": 0.49, "process_cpu": 0.1},
+    "overslept, but the process computed meanwhile": {"overslept": 0.9, "process_cpu": 0.21},
     "overslept for want of the GIL": {
         "overslept": 0.9,
         "process_cpu": 0.0,
@@ -77,7 +73,7 @@ NOT_ENOUGH: dict[str, dict[str, Any]] = {
     "one callback took half": {"steps": 50, "longest_step": 0.5},
     "asleep for less": {"asleep": 0.49},
     "asleep, but it computed": {"asleep": 0.9, "cpu": 0.5},
-    "computing for less": {"cpu": 0.49, "computing": 1.0, "native": 1.0, "looks": 9},
+    "computing for less": {"cpu": 0.49, "computing": 1.0, "native": 1.0, "in_c": 1.0},
     "computing, CPU time not known": {"computing": 1.0, "native": 1.0, "looks": 9},
     "computing, but nobody looked": {"cpu": 0.9},
     "another computed for less": {"cpu": 0.0, "others_cpu": 0.49, "at_gil": 1.0},
@@ -142,7 +138,7 @@ BEATS: dict[str, tuple[dict[str, Any], Cause]] = {
         Cause.NATIVE_CALL,
     ),
     "a native call on half of the looks does not": (
-        {"cpu": 0.9, "computing": 0.5, "native": 0.5, "looks": 4},
+        {"cpu": 0.9, "computing": 0.5, "native": 0.5, "in_c": 0.5, "looks": 4},
         Cause.CPU,
     ),
     "computing beats another with the GIL": (
@@ -195,6 +191,7 @@ def test_confidence_is_a_share_below_certainty() -> None:
                 at_gil=dice.choice((0.0, 0.5, 1.0)),
                 looks=dice.choice((0, 1, 9)),
                 native=dice.choice((0.0, 0.5, 1.0)),
+                in_c=dice.choice((0.0, 0.5, 1.0)),
                 longest_step=dice.choice((0.0, 0.3, 1.0)),
                 steps=dice.choice((0, 3, 90)),
                 seen_busy=dice.random() < 0.5,
@@ -209,10 +206,11 @@ def test_confidence_is_a_share_below_certainty() -> None:
 
 def test_a_paused_process_needs_every_fact() -> None:
     """Any one of its facts that speaks against it is enough to acquit a pause."""
-    paused = {"overslept": 1.0, "process_cpu": 0.0, "cpu": 0.0, "wanted_gil": False}
-    against = {"overslept": 0.0, "process_cpu": 0.9, "cpu": 0.9, "wanted_gil": True}
+    paused: dict[str, Any] = {"overslept": 1.0, "process_cpu": 0.0, "wanted_gil": False}
+    against = {"overslept": 0.0, "process_cpu": 0.9, "wanted_gil": True}
+    assert decide(Facts(**paused)).cause is Cause.PROCESS_PAUSED
     for names in itertools.chain.from_iterable(
-        itertools.combinations(against, count) for count in range(1, 5)
+        itertools.combinations(against, count) for count in range(1, 4)
     ):
         facts = Facts(**{**paused, **{name: against[name] for name in names}})
         assert decide(facts).cause is not Cause.PROCESS_PAUSED

@@ -102,7 +102,7 @@ def _stood_still(facts: Facts) -> float:
     if facts.wanted_gil or facts.process_cpu is None:
         return 0.0
     # Nobody computed meanwhile: what the process did fits into the rest of the time.
-    still = facts.process_cpu + facts.overslept <= 1 + _STILL
+    still = max(facts.process_cpu, facts.cpu or 0) + facts.overslept <= 1 + _STILL
     return facts.overslept if still else 0.0
 
 

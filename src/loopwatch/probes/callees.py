@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final
 from loopwatch.probes.attributes import (
     UNKNOWN,
     attribute,
-    class_attribute,
     is_a,
     module_and_name,
     mro,
@@ -68,7 +67,7 @@ def callee_on_line(code: CodeType, line: int, module_globals: dict[str, Any]) ->
 def public_name(module: str, qualname: str) -> str:
     """Return the shortest name under which a function can be imported: `requests.get`."""
     qualname = qualname.replace(".<locals>", "")
-    if module == "builtins" or (module in {"io", "_io"} and qualname == "open"):
+    if module in {"builtins", ""} or (module in {"io", "_io"} and qualname == "open"):
         return qualname
     known = _KNOWN_AS.get(module) or _KNOWN_AS.get(f"{module}.{qualname}")
     if known is not None:

@@ -9,6 +9,7 @@ Linux `/proc/self/fd`; elsewhere every descriptor is "other".
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 from pathlib import Path
@@ -23,8 +24,8 @@ def kind_of(fd: int) -> str:
     """Return `socket`, `pipe`, `file` or `other`."""
     try:
         mode = os.fstat(fd).st_mode
-    except OSError:
-        return "other"
+    except (OSError, OverflowError):
+        return "other"  # closed meanwhile, or never one
     if stat.S_ISSOCK(mode):
         return "socket"
     if stat.S_ISFIFO(mode):
@@ -52,12 +53,20 @@ def detail_of(fd: int) -> str | None:
 
 
 def _socket(fd: int) -> str | None:
-    # An object around the host's descriptor, for its methods alone: it is detached before it goes.
-    handle = socket.socket(fileno=fd)
+    try:
+        # An object around the host's descriptor, for its methods alone: it is detached before it
+        # goes. Told that it does not block it leaves O_NONBLOCK alone, whatever the default
+        # timeout of the host's sockets.
+        handle = socket.socket(type=socket.SOCK_STREAM | _NONBLOCK, fileno=fd)
+    except OSError:
+        return None
     try:
         if handle.family == socket.AF_UNIX:
             return "unix socket"
-        name = _PROTOCOLS.get(handle.type & ~_FLAGS, "socket")
+        if handle.family not in (socket.AF_INET, socket.AF_INET6):
+            return "socket"
+        kind = handle.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
+        name = _PROTOCOLS.get(kind, "socket")
         try:
             host, port = handle.getpeername()[:2]
         except OSError:
@@ -69,7 +78,7 @@ def _socket(fd: int) -> str | None:
     return f"{name} [{host}]:{port}" if ":" in host else f"{name} {host}:{port}"
 
 
-_FLAGS: Final = getattr(socket, "SOCK_NONBLOCK", 0) | getattr(socket, "SOCK_CLOEXEC", 0)
+_NONBLOCK: Final = getattr(socket, "SOCK_NONBLOCK", 0)
 
 
 def _connecting(fd: int, name: str) -> str:
@@ -77,22 +86,31 @@ def _connecting(fd: int, name: str) -> str:
     try:
         inode = str(os.fstat(fd).st_ino)
         with Path("/proc/self/net/tcp").open(encoding="ascii") as table:
+            next(table)
             for line in table:
                 fields = line.split()
-                if fields[9] == inode:
-                    address, port = fields[2].split(":")
+                address, port = fields[2].split(":")
+                if fields[9] == inode and int(port, 16):  # none: it listens
                     host = ".".join(str(byte) for byte in bytes.fromhex(address)[::-1])
                     return f"{name} {host}:{int(port, 16)}"
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError, StopIteration):
         pass
     return name
 
 
 def _mount(fd: int) -> str | None:
+    """Return where the mount of a file lies; asks the kernel alone, no server that may hang."""
     try:
-        path = Path(f"/proc/self/fd/{fd}").resolve()
-        while not path.is_mount():
-            path = path.parent
-    except (OSError, RuntimeError, ValueError):
-        return None
-    return str(path)
+        with Path(f"/proc/self/fdinfo/{fd}").open(encoding="ascii") as facts:
+            mount = next(line.split()[1] for line in facts if line.startswith("mnt_id:"))
+        with Path("/proc/self/mountinfo").open(errors="backslashreplace") as table:
+            for line in table:
+                fields = line.split(" ")
+                if fields[0] == mount:
+                    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4])
+    except (OSError, ValueError, IndexError, StopIteration):
+        pass
+    return None
+
+
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")

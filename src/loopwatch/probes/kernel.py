@@ -40,13 +40,14 @@ _KINDS: Final = {
     "fd": (
         "read", "write", "pread64", "pwrite64", "readv", "writev", "sendfile", "splice", "fsync",
         "fdatasync", "recvfrom", "recvmsg", "recvmmsg", "sendto", "sendmsg", "sendmmsg", "connect",
-        "accept", "accept4", "fcntl", "ftruncate", "fallocate", "getdents64", "ioctl", "newfstatat",
+        "accept", "accept4", "fcntl", "ftruncate", "fallocate", "getdents64", "ioctl",
         "epoll_wait", "epoll_pwait", "epoll_pwait2",
     ),
     "poll": ("poll", "ppoll"),
     "select": ("select", "pselect6"),
     "file": ("open", "openat", "openat2", "stat", "lstat", "rename", "renameat", "unlink",
-             "unlinkat", "mkdir", "sync", "truncate", "statx"),
+             "unlinkat", "mkdir", "sync", "truncate", "statx",
+             "newfstatat"),
     "signal": ("pause", "rt_sigtimedwait", "rt_sigsuspend"),
 }  # fmt: skip
 # Numbers of the generic table (aarch64, riscv64) and of x86_64; other machines: no kinds.

@@ -20,6 +20,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from loopwatch.model import Request
+from loopwatch.probes.current import current_task
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -146,7 +147,7 @@ def in_flight(loop: AbstractEventLoop) -> int | None:
 def context_of(loop: AbstractEventLoop) -> contextvars.Context | None:
     """Return the context of the task that runs on `loop` now; `None` in a plain callback."""
     try:
-        task: Any = asyncio.current_task(loop)
+        task: Any = current_task(loop)
         get_context = getattr(task, "get_context", None)
         context = getattr(task, "_context", None) if get_context is None else get_context()
     except Exception:  # noqa: BLE001 - a task class of the host's own may do anything

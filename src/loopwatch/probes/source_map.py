@@ -11,6 +11,7 @@ import sys
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from loopwatch.probes.attributes import is_a, module_and_name, names_of_class
 from loopwatch.probes.callees import callee_on_line, public_name
 from loopwatch.probes.stacks import Position, Stack
 
@@ -73,7 +74,7 @@ def _callee(position: Position) -> str | None:
 
 
 def _find(frame: NativeFrame) -> Position:
-    file = _ESCAPE.sub(lambda match: match[0].encode().decode("unicode_escape"), frame.file)
+    file, function = _unescaped(frame.file), _unescaped(frame.name)
     home = ""
     for name, module in list(sys.modules.items()):
         # A module is a plain object here; lazy ones and stand-ins have nothing of interest.
@@ -81,10 +82,14 @@ def _find(frame: NativeFrame) -> Position:
             continue
         home = name
         for code in _codes(vars(module), name, file):
-            if frame.name in {code.co_name, code.co_qualname} and _spans(code, frame.line):
+            if function in {code.co_name, code.co_qualname} and _spans(code, frame.line):
                 return Position(code, -1, frame.line, name)
-    code = compile("", file, "exec").replace(co_name=frame.name, co_qualname=frame.name)
+    code = compile("", file, "exec").replace(co_name=function, co_qualname=function)
     return Position(code, -1, frame.line, home)
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(lambda match: match[0].encode().decode("unicode_escape"), text)
 
 
 def _codes(names: dict[str, Any], module: str, file: str) -> Iterator[CodeType]:
@@ -96,17 +101,17 @@ def _codes(names: dict[str, Any], module: str, file: str) -> Iterator[CodeType]:
         if id(thing) in seen:
             continue
         seen.add(id(thing))
-        if isinstance(thing, CodeType):
+        if type(thing) is CodeType:
             if thing.co_filename == file:
                 yield thing
-                todo += [const for const in thing.co_consts if isinstance(const, CodeType)]
+                todo += [const for const in thing.co_consts if type(const) is CodeType]
         elif type(thing) is FunctionType:
             todo.append(thing.__code__)
             # What a decorator has wrapped.
             todo += [cell.cell_contents for cell in thing.__closure__ or () if _filled(cell)]
-        elif isinstance(thing, type):
-            if type.__getattribute__(thing, "__module__") == module:
-                todo += list(vars(thing).values())
+        elif is_a(thing, type):
+            if module_and_name(thing)[0] == module:
+                todo += list(names_of_class(thing).values())
         elif type(thing) in (staticmethod, classmethod):
             todo.append(thing.__func__)
         elif type(thing) is property:
