@@ -42,3 +42,29 @@ async def mine(app: object) -> AsyncIterator[dict[str, int]]:
 
 plain = loopwatch.lifespan()
 wrapped = loopwatch.lifespan(mine, stall_threshold_s=0.2, http_port=9464)
+
+
+@loopwatch.allow_blocking("reads the model")
+def load(path: str) -> bytes:
+    return path.encode()
+
+
+@loopwatch.allow_blocking("nightly")
+async def reindex(count: int) -> str:
+    with loopwatch.allow_blocking("inner"):
+        return load("x").decode() * count
+
+
+async def app(scope: object, receive: object, send: object) -> None:
+    print(await reindex(2), scope, receive, send)
+
+
+served = loopwatch.RequestMiddleware(app)
+
+
+def explained(stall: loopwatch.Stall) -> str:
+    route = stall.request.route if stall.request else None
+    advice = stall.advice.text if stall.advice else None
+    other = stall.other_thread.name if stall.other_thread else None
+    call = stall.culprit.call if stall.culprit else None
+    return f"{stall.cause.value} {stall.confidence:.2f} {call} {route} {advice} {other}"
