@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from loopwatch.clock import NS_PER_S, monotonic_ns
+from loopwatch.sensors.sidecar import DENSE
 from loopwatch.sensors.tick import TickSensor, late_periods
 
 if TYPE_CHECKING:
@@ -194,7 +195,8 @@ class Watchdog:
                 # On a saturated loop each wake-up costs dozens of GIL hand-overs (decision 0009).
                 return max(decision.next_ns, (reading.busy_since_ns or now_ns) + 2 * self._limit_ns)
             return self._rely_on_beats(now_ns, decision.next_ns)
-        watched.sidecar.relied_on_until_ns = 0
+        # The beat that ends a stall must not leave the loop to itself for a whole interval.
+        watched.sidecar.relied_on_until_ns = DENSE if self._tracker.stalled else 0
         return decision.next_ns
 
     def _at_work(self, reading: Reading, beats: list[Beat]) -> bool:

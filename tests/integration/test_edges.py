@@ -344,3 +344,16 @@ def test_signals_are_untouched(run_exact: Run) -> None:
 
     run_exact(main())
     assert seen == [1]
+
+
+def test_after_a_stall_the_next_beat_is_soon(run_exact: Run) -> None:
+    """What stops the process right after a stall is not missed until the next lazy beat."""
+
+    async def main() -> float:
+        with loopwatch.install(exporters=[]) as agent:
+            await asyncio.sleep(0.3)
+            time.sleep(0.2)
+            await asyncio.sleep(0.005)
+            return (agent._sidecar.due_ns - time.monotonic_ns()) / 1e9
+
+    assert run_exact(main()) < 0.06

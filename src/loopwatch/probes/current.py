@@ -26,5 +26,5 @@ def current_task(loop: AbstractEventLoop) -> asyncio.Task[Any] | None:
     """Return the task that runs on `loop` now; `None` in a plain callback."""
     task = asyncio.current_task(loop)
     if task is None and _PY_CURRENT_TASK is not None:
-        return _PY_CURRENT_TASK(loop)
+        task = _PY_CURRENT_TASK(loop)
     return task

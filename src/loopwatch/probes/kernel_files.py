@@ -39,7 +39,7 @@ class KernelFile:
         """Return what is in it now, at most the size of the buffer; empty if that fails."""
         if self._fd < 0:
             return b""
-        wanted = min(size or len(self._buffer), len(self._buffer))
+        wanted = len(self._buffer) if size is None else min(size, len(self._buffer))
         got = self._pread(self._fd, self._buffer, wanted, offset)
         return self._buffer.raw[:got] if got > 0 else b""
 
