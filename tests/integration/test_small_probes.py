@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
@@ -601,3 +601,17 @@ def test_a_thread_that_needs_no_loop() -> None:
     thread.start()
     thread.join()
     assert found == ["in a thread"]
+
+
+def test_a_generator_cannot_be_decorated() -> None:
+    """The decorator would cover the call that makes it, which does nothing: that is said."""
+
+    def rows() -> Iterator[int]:
+        yield 1
+
+    async def chunks() -> AsyncIterator[int]:
+        yield 1
+
+    for generator in (rows, chunks):
+        with pytest.raises(ConfigError, match="cannot decorate a generator"):
+            allow_blocking("reading")(generator)

@@ -66,7 +66,7 @@ def test_what_is_in_app() -> None:
 
 
 def test_the_settings_move_the_border() -> None:
-    """A module that is included is the host's, one that is excluded is not; the longer name wins."""
+    """Included modules are the host's, excluded ones are not; the longer name wins."""
     in_app = in_app_rule(include=("json",), exclude=("json.tool", "app.vendor"))
     assert in_app(json.__file__, "json")
     assert in_app(json.__file__, "json.decoder")

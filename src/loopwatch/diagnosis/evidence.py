@@ -96,8 +96,10 @@ def gained_ns(
     lower = min(lower, upper)
     if inside_ns:
         return min(max(inner * wall_ns // inside_ns, lower), upper)
-    # Other threads are idle most of the time: what they did, they did here.
-    return upper if lanes > 1 else (lower + upper) // 2
+    if lanes > 1:
+        return upper  # other threads are idle most of the time: what they did, they did here
+    # Bounds this far apart say nothing, and their middle would look like an answer.
+    return (lower + upper) // 2 if 2 * (upper - lower) <= wall_ns else None
 
 
 def longest_step_ns(steps: Sequence[Step], start_ns: int, end_ns: int) -> tuple[int, int]:

@@ -96,6 +96,11 @@ class allow_blocking:  # noqa: N801 - used like a function: a context manager an
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function, sync or async."""
         reason = self._reason
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigError(
+                f"allow_blocking({reason!r}) cannot decorate a generator, {function.__qualname__}: "
+                "use `with allow_blocking(...)` around what blocks in it"
+            )
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)

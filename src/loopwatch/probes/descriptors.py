@@ -20,25 +20,30 @@ __all__ = ["detail_of", "kind_of"]
 _PROTOCOLS: Final[dict[int, str]] = {socket.SOCK_STREAM: "tcp", socket.SOCK_DGRAM: "udp"}
 
 
+# Asking these for the kind of a file may take as long as the read that stalls.
+_MAY_HANG: Final = ("9p", "afs", "ceph", "cifs", "fuse", "lustre", "nfs", "smb", "virtiofs")
+
+
 def kind_of(fd: int) -> str:
-    """Return `socket`, `pipe`, `file` or `other`."""
+    """Return `socket`, `pipe`, `file`, `terminal`, `process` or `other`; never asks a server."""
     try:
-        mode = os.fstat(fd).st_mode
-    except (OSError, OverflowError):
-        return "other"  # closed meanwhile, or never one
-    if stat.S_ISSOCK(mode):
-        return "socket"
-    if stat.S_ISFIFO(mode):
-        return "pipe"
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISBLK(mode):
-        return "file"
-    if stat.S_ISCHR(mode):
-        return "terminal" if os.isatty(fd) else "file"
-    try:
-        target = Path(f"/proc/self/fd/{fd}").readlink().name
+        target = str(Path(f"/proc/self/fd/{fd}").readlink())
     except OSError:
+        return "other"  # closed meanwhile, or never one
+    if not target.startswith("/"):
+        return _ANONYMOUS.get(target.partition(":")[0], "process" if "pidfd" in target else "other")
+    if target.startswith(("/dev/tty", "/dev/pts/", "/dev/console")):
+        return "terminal"
+    mount = _mount(fd)
+    if mount is None or mount[1].startswith(_MAY_HANG):
+        return "file"
+    try:
+        return "pipe" if stat.S_ISFIFO(os.fstat(fd).st_mode) else "file"
+    except (OSError, OverflowError):
         return "other"
-    return "process" if "pidfd" in target else "other"
+
+
+_ANONYMOUS: Final = {"socket": "socket", "pipe": "pipe"}
 
 
 def detail_of(fd: int) -> str | None:
@@ -48,7 +53,7 @@ def detail_of(fd: int) -> str | None:
         return _socket(fd)
     if kind == "file":
         mount = _mount(fd)
-        return f"file on {mount}" if mount else None
+        return f"file on {mount[0]}" if mount else None
     return None
 
 
@@ -98,8 +103,8 @@ def _connecting(fd: int, name: str) -> str:
     return name
 
 
-def _mount(fd: int) -> str | None:
-    """Return where the mount of a file lies; asks the kernel alone, no server that may hang."""
+def _mount(fd: int) -> tuple[str, str] | None:
+    """Return where the mount of a file lies, and its file system, as the kernel knows them."""
     try:
         with Path(f"/proc/self/fdinfo/{fd}").open(encoding="ascii") as facts:
             mount = next(line.split()[1] for line in facts if line.startswith("mnt_id:"))
@@ -107,7 +112,8 @@ def _mount(fd: int) -> str | None:
             for line in table:
                 fields = line.split(" ")
                 if fields[0] == mount:
-                    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4])
+                    folder = _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4])
+                    return folder, fields[fields.index("-") + 1]
     except (OSError, ValueError, IndexError, StopIteration):
         pass
     return None

@@ -15,6 +15,7 @@ from concurrent.futures import Executor as HostExecutor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from loopwatch.model import Executor
+from loopwatch.probes.attributes import is_a
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -50,7 +51,7 @@ def _default_executor(loop: AbstractEventLoop) -> Any:
     try:
         return loop._default_executor  # type: ignore[attr-defined]  # noqa: SLF001 - see module
     except AttributeError:
-        pools = (thing for thing in gc.get_referents(loop) if isinstance(thing, ThreadPoolExecutor))
+        pools = (thing for thing in gc.get_referents(loop) if is_a(thing, ThreadPoolExecutor))
         return next(pools, None)
 
 

@@ -25,6 +25,7 @@ _LEAVES: Final = "CALL of __exit__"
 _NONES: Final = 2
 _ITERATES: Final = frozenset({"FOR_ITER", "GET_ITER"})
 _CALLS: Final = "CALL"
+_DOTS: Final = frozenset({".", "..", "..."})
 
 
 class Expression(NamedTuple):
@@ -52,7 +53,17 @@ def at_instruction(code: CodeType, lasti: int) -> Expression | None:
         return None
     line, end_line, column, end_column = position
     text = _between(code.co_filename, line or 0, end_line or 0, column or 0, end_column or 0)
-    return _parse(text, name) if text else None
+    expression = _parse(text, name) if text else None
+    return expression if expression is not None and _is_of(code, expression) else None
+
+
+def _is_of(code: CodeType, expression: Expression) -> bool:
+    """Whether the code knows these names: a source that was edited since has other text there."""
+    if expression.imports:
+        return expression.names[0].lstrip(".") in code.co_names or expression.names[0] in _DOTS
+    known = {*code.co_names, *code.co_varnames, *code.co_cellvars, *code.co_freevars}
+    of = expression.of is None or _is_of(code, expression.of)
+    return of and known.issuperset(expression.names)
 
 
 def on_line(code: CodeType, line: int) -> list[Expression]:

@@ -81,6 +81,7 @@ _KIND_OF: Final = {name: kind for kind, names in _KINDS.items() for name in name
 _FUTEX_COMMAND: Final = 0x7F
 _FUTEX_WAITS: Final = (0, 9, 11, 13)  # WAIT, WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2
 _FUTEX_CLOCK_REALTIME: Final = 256
+_LOCK_WAITS: Final = (7, 38)  # F_SETLKW, F_OFD_SETLKW
 _EPOLL: Final = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
 _ON_ITS_WAY_NS: Final = 50_000
 _FDS_LOOKED_AT: Final = 64
@@ -156,6 +157,8 @@ class KernelThread:
         arguments = [int(field, 16) for field in fields[1:7]]
         if kind == "futex":
             return self._futex(arguments)
+        if name == "fcntl" and arguments[1] in _LOCK_WAITS:
+            return Sleep("lock", arguments[0])
         if kind == "poll":
             return _of_fds(self._polled(arguments[0], arguments[1]))
         if kind == "select":
