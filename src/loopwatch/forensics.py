@@ -33,6 +33,7 @@ from loopwatch.probes.current import current_task
 from loopwatch.probes.debugger import DebuggerProbe, is_debugger
 from loopwatch.probes.descriptors import detail_of
 from loopwatch.probes.kernel import GIL, RUNNING, KernelThread, Sleep, ThrottleProbe
+from loopwatch.probes.native_stacks import NativeSampler, NativeSamplerError
 from loopwatch.probes.source_map import SourceMap
 from loopwatch.probes.stacks import Capture, FrameNamer, Stack, stacks_work, task_info
 from loopwatch.probes.threads import OtherThreads, ThreadShare
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from loopwatch.model import Request, TaskInfo
     from loopwatch.probes.cpu import ThreadCpu
     from loopwatch.probes.gc import GcProbe
-    from loopwatch.probes.native_stacks import NativeSampler
 
 __all__ = ["Findings", "Forensics", "Seen"]
 
@@ -105,6 +105,19 @@ class Findings(NamedTuple):
     other_thread: OtherThread | None
 
 
+class _Spent(NamedTuple):
+    """Where the time of a stall went, in ns; `None` is not known."""
+
+    wall_ns: int
+    cpu_ns: int | None
+    runqueue_ns: int | None
+    throttled_ns: int | None
+    process_ns: int | None
+    gc_ns: int
+    overslept_ns: int
+    wanted_gil: bool
+
+
 class Forensics:
     """The evidence of one loop."""
 
@@ -147,10 +160,14 @@ class Forensics:
     def follow(self, ident: int) -> None:
         """Gather evidence of the thread `ident` from now on: the loop was run again there."""
         native_ids = [t.native_id for t in threading.enumerate() if t.ident == ident]
-        if native_ids and native_ids[0] is not None:
-            self._kernel.follow(native_ids[0])
-            if self._sampler is not None:
+        if not native_ids or native_ids[0] is None:
+            return
+        self._kernel.follow(native_ids[0])
+        if self._sampler is not None:
+            try:
                 self._sampler.follow(ident, native_ids[0])
+            except NativeSamplerError:
+                pass  # it ended just now: no timer, no stacks from the middle of a call
 
     # While the loop is watched.
 
@@ -197,10 +214,9 @@ class Forensics:
             # Those before a long stall and the latest stay whole, in between every other.
             del marks[_MARKS_BEFORE:-_MARKS_BEFORE:2]
 
-    def forget_before(self, at_ns: int) -> None:
-        """Let go of all but the latest marks before that moment: no stall reaches back to them."""
-        earlier = sum(mark.at_ns < at_ns for mark in self._marks)
-        del self._marks[: max(0, earlier - _MARKS_BEFORE)]
+    def settle(self) -> None:
+        """Keep the latest counters only: the loop is well, so no stall reaches further back."""
+        del self._marks[:-_MARKS_BEFORE]
 
     # While a stretch may become a stall.
 
@@ -266,34 +282,47 @@ class Forensics:
 
     def findings(self, track: Track[Seen], end_ns: int, loop_ident: int) -> Findings:
         """Return what is known of a stall that has lasted until `end_ns`."""
-        start_ns = track.start_ns
-        wall_ns = max(1, end_ns - start_ns)
-        cpu_ns = gained_ns(self._marks, "cpu_ns", start_ns, end_ns)
-        runqueue_ns = gained_ns(self._marks, "runqueue_ns", start_ns, end_ns)
-        throttled_ns = gained_ns(self._marks, "throttled_ns", start_ns, end_ns)
-        process_ns = gained_ns(
-            self._marks, "process_ns", start_ns, end_ns, lanes=os.cpu_count() or 1
+        spent = self._spent(track.start_ns, end_ns)
+        facts = self._facts(track, end_ns, spent)
+        other = None
+        if facts.cpu is not None and max(facts.cpu, facts.asleep) < _HALF:
+            facts, other = self._with_others(facts, track.start_ns, spent, loop_ident)
+        return Findings(facts, _evidence(track, spent), other)
+
+    def _spent(self, start_ns: int, end_ns: int) -> _Spent:
+        marks = self._marks
+        late = [o for o in self._overslept if o.woke_ns > start_ns and o.due_ns < end_ns]
+        return _Spent(
+            wall_ns=max(1, end_ns - start_ns),
+            cpu_ns=gained_ns(marks, "cpu_ns", start_ns, end_ns),
+            runqueue_ns=gained_ns(marks, "runqueue_ns", start_ns, end_ns),
+            throttled_ns=gained_ns(marks, "throttled_ns", start_ns, end_ns),
+            process_ns=gained_ns(marks, "process_ns", start_ns, end_ns, os.cpu_count() or 1),
+            gc_ns=overlap_ns(start_ns, end_ns, [*self._gc.long_pauses]),
+            overslept_ns=overlap_ns(start_ns, end_ns, [(o.due_ns, o.woke_ns) for o in late]),
+            wanted_gil=_wanted_gil(late),
         )
-        gc_ns = overlap_ns(start_ns, end_ns, [*self._gc.long_pauses])
-        overslept = [o for o in self._overslept if o.woke_ns > start_ns and o.due_ns < end_ns]
-        overslept_ns = overlap_ns(start_ns, end_ns, [(o.due_ns, o.woke_ns) for o in overslept])
+
+    def _facts(self, track: Track[Seen], end_ns: int, spent: _Spent) -> Facts:
         seen = [look for _, look in track.samples]
         # A late look may have come after whatever held the GIL.
-        kinds = [look.sleep.kind for look in seen if look.sleep is not None and not look.late]
-        asleep = [kind for kind in kinds if kind not in (RUNNING, GIL)]
-        steps = [look.step for look in seen if look.step is not None and not look.late]
-        longest_ns, changes = longest_step_ns(steps, start_ns, end_ns)
-        facts = Facts(
-            cpu=_share(cpu_ns, wall_ns),
-            gc=gc_ns / wall_ns,
-            runqueue=_share(runqueue_ns, wall_ns),
-            throttled=_share(throttled_ns, wall_ns),
-            process_cpu=_share(process_ns, wall_ns),
-            overslept=min(1.0, overslept_ns / wall_ns),
-            wanted_gil=_wanted_gil(overslept),
-            asleep=len(asleep) / len(kinds) if kinds else 0.0,
-            computing=kinds.count(RUNNING) / len(kinds) if kinds else 0.0,
-            at_gil=kinds.count(GIL) / len(kinds) if kinds else 0.0,
+        in_time = [look for look in seen if not look.late]
+        kinds = [look.sleep.kind for look in in_time if look.sleep is not None]
+        steps = [look.step for look in in_time if look.step is not None]
+        longest_ns, changes = longest_step_ns(steps, track.start_ns, end_ns)
+        running, at_gil, all_ = kinds.count(RUNNING), kinds.count(GIL), max(1, len(kinds))
+        wall_ns = spent.wall_ns
+        return Facts(
+            cpu=_share(spent.cpu_ns, wall_ns),
+            gc=spent.gc_ns / wall_ns,
+            runqueue=_share(spent.runqueue_ns, wall_ns),
+            throttled=_share(spent.throttled_ns, wall_ns),
+            process_cpu=_share(spent.process_ns, wall_ns),
+            overslept=min(1.0, spent.overslept_ns / wall_ns),
+            wanted_gil=spent.wanted_gil,
+            asleep=(len(kinds) - running - at_gil) / all_,
+            computing=running / all_,
+            at_gil=at_gil / all_,
             in_c=_share_in_c(seen),
             looks=len(seen),
             native=_native_share(seen),
@@ -302,29 +331,17 @@ class Forensics:
             seen_busy=track.iteration >= 0,
             debugged=_stack_debugged(track),
         )
-        other = None
-        if facts.cpu is not None and max(facts.cpu, facts.asleep) < _HALF:
-            shares = self._threads.since(start_ns, loop_ident)
-            living_ns = sum(min(share.cpu_ns, wall_ns) for share in shares)
-            # One that has ended since counts too; nobody can ask it for its share.
-            others_ns = max(living_ns, (process_ns or 0) - (cpu_ns or 0))
-            facts = replace(facts, others_cpu=min(1.0, others_ns / wall_ns))
-            other = self._other(shares, others_ns - living_ns, wall_ns)
-        wait = Counter(asleep).most_common(1)[0][0] if asleep else None
-        details = [look.detail for look in seen if look.sleep and look.sleep.kind == wait]
-        evidence = Evidence(
-            wall_s=ns_to_s(end_ns - start_ns),
-            cpu_s=_seconds(cpu_ns),
-            gc_s=ns_to_s(gc_ns),
-            runqueue_wait_s=_seconds(runqueue_ns),
-            throttled_s=_seconds(throttled_ns),
-            wait=wait,
-            wait_detail=next((detail for detail in details if detail), None),
-            samples=len(seen),
-            process_cpu_s=_seconds(process_ns),
-            overslept_s=ns_to_s(overslept_ns),
-        )
-        return Findings(facts, evidence, other)
+
+    def _with_others(
+        self, facts: Facts, start_ns: int, spent: _Spent, loop_ident: int
+    ) -> tuple[Facts, OtherThread | None]:
+        """Add what other threads computed, and who computed most."""
+        shares = self._threads.since(start_ns, loop_ident)
+        living_ns = sum(min(share.cpu_ns, spent.wall_ns) for share in shares)
+        # One that has ended since counts too; nobody can ask it for its share.
+        others_ns = max(living_ns, (spent.process_ns or 0) - (spent.cpu_ns or 0))
+        other = self._other(shares, others_ns - living_ns, spent.wall_ns)
+        return replace(facts, others_cpu=min(1.0, others_ns / spent.wall_ns)), other
 
     def _other(
         self, shares: Sequence[ThreadShare], ended_ns: int, wall_ns: int
@@ -341,6 +358,27 @@ class Forensics:
         if frame is None:
             return OtherThread(share.name, cpu_s)
         return OtherThread(share.name, cpu_s, frame.function, frame.file, frame.line)
+
+
+def _evidence(track: Track[Seen], spent: _Spent) -> Evidence:
+    asleep = [
+        (look.sleep.kind, look.detail)
+        for _, look in track.samples
+        if not look.late and look.sleep is not None and look.sleep.kind not in (RUNNING, GIL)
+    ]
+    wait = Counter(kind for kind, _ in asleep).most_common(1)[0][0] if asleep else None
+    return Evidence(
+        wall_s=ns_to_s(spent.wall_ns),
+        cpu_s=_seconds(spent.cpu_ns),
+        gc_s=ns_to_s(spent.gc_ns),
+        runqueue_wait_s=_seconds(spent.runqueue_ns),
+        throttled_s=_seconds(spent.throttled_ns),
+        wait=wait,
+        wait_detail=next((detail for kind, detail in asleep if kind == wait and detail), None),
+        samples=len(track.samples),
+        process_cpu_s=_seconds(spent.process_ns),
+        overslept_s=ns_to_s(spent.overslept_ns),
+    )
 
 
 def _native_share(seen: Sequence[Seen]) -> float:

@@ -187,6 +187,8 @@ class Watchdog:
         self._measure(now_ns, reading, beats, running=running)
         self._attach_shots(decision)
         self._tell(now_ns, decision)
+        if not self._tracker.tracking:
+            self._forensics.settle()
         self._count_lag(now_ns, beats, running=running)
         self._ledger.spent("watchdog", time.thread_time_ns())
         at_work = self._at_work(reading, beats)
