@@ -26,7 +26,7 @@ from loopwatch.diagnosis.evidence import (
     overlap_ns,
 )
 from loopwatch.diagnosis.signatures import find
-from loopwatch.model import Evidence, OtherThread
+from loopwatch.model import Evidence, Frame, OtherThread
 from loopwatch.probes import requests
 from loopwatch.probes.backlog import Backlog
 from loopwatch.probes.current import current_task
@@ -146,6 +146,8 @@ class Forensics:
         self._marks: list[Mark] = []
         self._overslept: deque[Overslept] = deque(maxlen=_OVERSLEPT_KEPT)
         self._switches = 0
+        # Who computed while the watchdog could not run, as of when, and where the first was then.
+        self._busiest: tuple[int, list[ThreadShare], Frame | None] = (0, [], None)
         # Whether the watchdog, when it woke up last, had to wait for more than Python code.
         self.kept_from_gil = False
         self._baseline_ns = 0
@@ -175,13 +177,16 @@ class Forensics:
         """Note that the watchdog goes to sleep."""
         self._switches = _own_switches()
 
-    def woke(self, due_ns: int, now_ns: int, *, late: bool) -> None:
+    def woke(self, due_ns: int, now_ns: int, loop_ident: int, *, late: bool) -> None:
         """Note a wake-up of the watchdog; `late` if it was due long ago."""
         # Going to sleep was one.
         switches = max(0, _own_switches() - self._switches - 1)
         self.kept_from_gil = switches >= _TURNS
         if late:
             self._overslept.append(Overslept(due_ns, now_ns, switches))
+            # At once: a thread that has held the GIL until now may end in the next moment.
+            shares = self._threads.since(due_ns, loop_ident)
+            self._busiest = (now_ns, shares, self._where(shares))
 
     def mark(self, now_ns: int, cpu_ns: int | None, idle_ns: int | None, loop_ident: int) -> None:
         """Read the counters."""
@@ -336,28 +341,35 @@ class Forensics:
         self, facts: Facts, start_ns: int, spent: _Spent, loop_ident: int
     ) -> tuple[Facts, OtherThread | None]:
         """Add what other threads computed, and who computed most."""
-        shares = self._threads.since(start_ns, loop_ident)
+        at_ns, shares, frame = self._busiest
+        if at_ns < start_ns:
+            shares = self._threads.since(start_ns, loop_ident)
+            frame = self._where(shares)
         living_ns = sum(min(share.cpu_ns, spent.wall_ns) for share in shares)
         # One that has ended since counts too; nobody can ask it for its share.
         others_ns = max(living_ns, (spent.process_ns or 0) - (spent.cpu_ns or 0))
-        other = self._other(shares, others_ns - living_ns, spent.wall_ns)
+        other = self._other(shares, frame, others_ns - living_ns, spent.wall_ns)
         return replace(facts, others_cpu=min(1.0, others_ns / spent.wall_ns)), other
 
+    def _where(self, shares: Sequence[ThreadShare]) -> Frame | None:
+        """Return where in the host's code the busiest thread is now."""
+        if not shares or not self._sampling:
+            return None
+        positions = Capture(shares[0].ident, 0).positions
+        frames = map(self._namer.name, positions)
+        return next((frame for frame in frames if frame.in_app), None)
+
     def _other(
-        self, shares: Sequence[ThreadShare], ended_ns: int, wall_ns: int
+        self, shares: Sequence[ThreadShare], frame: Frame | None, ended_ns: int, wall_ns: int
     ) -> OtherThread | None:
-        """Name the thread that used most CPU, and where it is now."""
-        if not shares or shares[0].cpu_ns < ended_ns:
+        """Name the thread that used most CPU, and where it was seen."""
+        if sum(share.cpu_ns for share in shares) < ended_ns:
             name = self._threads.vanished()
             return OtherThread(name, ns_to_s(ended_ns)) if name is not None else None
-        share = shares[0]
-        positions = Capture(share.ident, 0).positions
-        frames = [self._namer.name(position) for position in positions]
-        frame = next((frame for frame in frames if frame.in_app), None)
-        cpu_s = ns_to_s(min(share.cpu_ns, wall_ns))
+        cpu_s = ns_to_s(min(shares[0].cpu_ns, wall_ns))
         if frame is None:
-            return OtherThread(share.name, cpu_s)
-        return OtherThread(share.name, cpu_s, frame.function, frame.file, frame.line)
+            return OtherThread(shares[0].name, cpu_s)
+        return OtherThread(shares[0].name, cpu_s, frame.function, frame.file, frame.line)
 
 
 def _evidence(track: Track[Seen], spent: _Spent) -> Evidence:

@@ -242,7 +242,7 @@ class Watchdog:
         missed, alarm.missed = alarm.missed, None
         due_ns, woke_ns = missed or (alarm.at_ns, now_ns)
         self._late = woke_ns - due_ns > _OVERSLEPT_NS
-        self._forensics.woke(due_ns, woke_ns, late=self._late)
+        self._forensics.woke(due_ns, woke_ns, self._watched.sidecar.ident, late=self._late)
 
     def _measure(self, now_ns: int, reading: Reading, beats: list[Beat], *, running: bool) -> None:
         watched, ledger = self._watched, self._ledger
