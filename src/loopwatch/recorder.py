@@ -162,6 +162,7 @@ class _Case:
         # Stacks from the middle of a call beat those from after it.
         native = [row for row in named if row[1].source == "native"]
         self._looks = [row for row in named if not row[1].late] if native else named
+        self._late = [row for row in named if row[1].late] if native else []
         # The signal handler's stacks know neither task nor request; a late look does, if it is
         # still in the same callback.
         entries = {_entry_name(row) for row in native}
@@ -202,10 +203,9 @@ class _Case:
         if frame is None:
             return None
         mine = [(look, frames) for _, look, frames in looks if frame in frames]
-        calls = Counter(look.stack.call for look, _ in mine)
-        call, count = calls.most_common(1)[0] if calls else (None, 0)
-        if 2 * count <= len(mine) or not frame.in_app or self._cause is Cause.CONGESTION:
-            call = None
+        call = None
+        if frame.in_app and self._cause is not Cause.CONGESTION:
+            call = _call_of([look for look, _ in mine]) or self._call_seen_late(frame)
         if self._cause in NOT_THE_LINE and call != _GC_COLLECT:
             return None
         file = next(
@@ -222,6 +222,13 @@ class _Case:
             source=source_line(file, frame.line),
             in_app=frame.in_app,
         )
+
+    def _call_seen_late(self, frame: Frame) -> str | None:
+        """Return the call that a look after a native stack saw just ending on the same line.
+
+        The signal handler tells a line only, and who is in a variable is not to be had from that.
+        """
+        return _call_of([look for _, look, frames in self._late if frame in frames])
 
     def signature(self, culprit: Culprit | None) -> Signature | None:
         """Return the row of the table that this call is known by.
@@ -249,6 +256,13 @@ class _Case:
 
 def _commonest(things: Sequence[T | None]) -> T | None:
     return Counter(things).most_common(1)[0][0] if things else None
+
+
+def _call_of(looks: Sequence[Seen]) -> str | None:
+    """Return the call that more than half of the looks saw."""
+    calls = Counter(look.stack.call for look in looks)
+    call, count = calls.most_common(1)[0] if calls else (None, 0)
+    return call if 2 * count > len(looks) else None
 
 
 def _entry_name(look: _Look) -> str | None:

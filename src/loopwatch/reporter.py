@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from loopwatch.clock import monotonic_ns
 from loopwatch.recorder import WARM_UP
 
 if TYPE_CHECKING:
@@ -42,9 +41,9 @@ class Reporter:
         """Tell stalls of the thread `ident` from now on."""
         self._recorder.follow(ident)
 
-    def opened(self, track: Track[Seen]) -> None:
-        """Tell a stall that has crossed the threshold and goes on."""
-        record = self._first_record(track, monotonic_ns())
+    def opened(self, track: Track[Seen], now_ns: int) -> None:
+        """Tell a stall that has crossed the threshold and went on at `now_ns`."""
+        record = self._first_record(track, now_ns)
         if track.excuse is not None:
             self._ledger.excused(track.excuse, record)
             return

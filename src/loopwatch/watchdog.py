@@ -292,7 +292,7 @@ class Watchdog:
             self._spans.append((track.start_ns, track.end_ns or now_ns))
             self._reporter.closed(track, now_ns)
         if decision.opened is not None:
-            self._reporter.opened(decision.opened)
+            self._reporter.opened(decision.opened, now_ns)
             self._ask_for_the_end()
 
     def _sample(self, track: Track[Seen]) -> None:

@@ -54,7 +54,8 @@ class Sidecar:
         self._alarm = alarm
         # Set by the watchdog on a loop that is at work and well: until then each beat puts the
         # watchdog's alarm off, to shortly after the beat that follows. 0: beat, and no more.
-        self.relied_on_until_ns = 0
+        # Soon after the start there is nothing else to go by, so the first beats are dense, too.
+        self.relied_on_until_ns = DENSE
         self._beats: deque[Beat] = deque(maxlen=_KEPT_BEATS)
         self._handle: TimerHandle | None = None
         self._stopped = False
