@@ -111,11 +111,16 @@ class Blocked:
         assert self.thread.native_id is not None
         kernel = KernelThread(self.thread.native_id)
         deadline = time.monotonic() + 20
+        seen: list[int] = []
         while True:
             found = kernel.sleep()
             waits = found is not None and found.kind not in (GIL, RUNNING)
-            if waits and (self.frame() is not None):
+            frame = self.frame()
+            # Something on the way, as reading a file, may wait for a moment, too.
+            seen = [*seen, frame.f_lasti] if waits and frame is not None else []
+            if len(seen) > 4 and len(set(seen)) == 1:
                 break
+            seen = seen if len(set(seen)) == 1 else []
             assert time.monotonic() < deadline, "it never blocked"
             assert self.thread.is_alive(), "it ran to its end"
             time.sleep(0.002)
