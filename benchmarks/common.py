@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 LOOPS: Final = ("asyncio", "uvloop")
+# Settings for those who want every stall told, however like the one before.
+ALL_TOLD: Final = {"like_stalls_per_minute": 1_000_000, "stalls_per_minute": 1_000_000}
 
 
 class NotMeasuredError(Exception):

@@ -17,7 +17,15 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.common import Figure, NotMeasuredError, per_loop, result_of, run, start_child
+from benchmarks.common import (
+    ALL_TOLD,
+    Figure,
+    NotMeasuredError,
+    per_loop,
+    result_of,
+    run,
+    start_child,
+)
 from benchmarks.duration import python_loop
 
 if TYPE_CHECKING:
@@ -119,7 +127,9 @@ async def _block(count: int) -> dict[str, Any]:
             told_s.append(time.monotonic())
 
     rng = random.Random()
-    with loopwatch.install(http_port=0, on_stall=on_stall, exporters=["prometheus"]) as agent:
+    with loopwatch.install(
+        http_port=0, on_stall=on_stall, exporters=["prometheus"], **ALL_TOLD
+    ) as agent:
         print(json.dumps({"port": agent.http_port}), flush=True)
         await asyncio.sleep(1.0)
         for n in range(count):

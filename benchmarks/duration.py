@@ -17,7 +17,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.common import Figure, in_child, per_loop, run
+from benchmarks.common import ALL_TOLD, Figure, in_child, per_loop, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,7 +147,9 @@ async def _stalls(count: int, rng: random.Random) -> dict[str, Any]:
     chatters = [asyncio.create_task(_chatter(random.Random(n))) for n in range(_CHATTERS)]
     plan = _plan(count, rng, make_native_call())
     records: list[Stall] = []
-    with loopwatch.install(on_stall=records.append, exporters=[], stall_threshold_s=_THRESHOLD_S):
+    with loopwatch.install(
+        on_stall=records.append, exporters=[], stall_threshold_s=_THRESHOLD_S, **ALL_TOLD
+    ):
         await asyncio.sleep(0.5)
         for kind, how, length_s, in_protocol in plan:
             stage.done.clear()

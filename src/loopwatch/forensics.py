@@ -32,7 +32,7 @@ from loopwatch.probes.backlog import Backlog
 from loopwatch.probes.current import current_task
 from loopwatch.probes.debugger import DebuggerProbe, is_debugger
 from loopwatch.probes.descriptors import detail_of
-from loopwatch.probes.kernel import GIL, RUNNING, KernelThread, Sleep, ThrottleProbe
+from loopwatch.probes.kernel import GIL, RUNNABLE, RUNNING, KernelThread, Sleep, ThrottleProbe
 from loopwatch.probes.native_stacks import NativeSampler, NativeSamplerError
 from loopwatch.probes.source_map import SourceMap
 from loopwatch.probes.stacks import Capture, FrameNamer, Stack, stacks_work, task_info
@@ -150,6 +150,8 @@ class Forensics:
         self._busiest: tuple[int, list[ThreadShare], Frame | None] = (0, [], None)
         # Whether the watchdog, when it woke up last, had to wait for more than Python code.
         self.kept_from_gil = False
+        # Whether it did not have to wait for the GIL at all.
+        self._gil_was_free = False
         self._baseline_ns = 0
         self._others_ns = 0
 
@@ -182,6 +184,7 @@ class Forensics:
         # Going to sleep was one.
         switches = max(0, _own_switches() - self._switches - 1)
         self.kept_from_gil = switches >= _TURNS
+        self._gil_was_free = switches == 0
         if late:
             self._overslept.append(Overslept(due_ns, now_ns, switches))
             # At once: a thread that has held the GIL until now may end in the next moment.
@@ -236,6 +239,9 @@ class Forensics:
         # Up to `is_still_there` nothing gives the GIL away: it all belongs to one moment.
         at_ns = monotonic_ns()
         sleep = self._kernel.sleep()
+        if sleep == Sleep(RUNNABLE):
+            # It wants a CPU, as we have it. Had it been executing Python it had had the GIL.
+            sleep = Sleep(RUNNING if self._gil_was_free else GIL)
         capture = Capture(ident, base_depth)
         seen = Seen(Stack(capture.positions), late=late, sleep=sleep)
         context = None

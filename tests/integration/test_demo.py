@@ -20,7 +20,7 @@ from tests.conftest import needs_uvloop
 
 app = pytest.importorskip("loopwatch.demo.app", reason="the extra `demo` is not installed here")
 
-ROW = re.compile(r" *(\d+) +([\d.]+) s +([\d.]+) s +([\d.]+) s  (\S+) +(\S+) +(.+)")
+ROW = re.compile(r" *(\d+) +([\d.]+) s +([\d.]+) s +([\d.]+) s  (\w+) +(\S+) +(\S+) +(.+)")
 STALLS = re.compile(r'^loopwatch_stalls_total\{.*loop="main".*\} (\d+)\.0$', re.MULTILINE)
 PLACE = re.compile(r"^ +(\S+):(\d+): (.+)$", re.MULTILINE)
 
@@ -34,6 +34,7 @@ class Row(NamedTuple):
     stalls: int
     longest_s: float
     total_s: float
+    cause: str
     caller: str
     task: str
 
@@ -97,8 +98,8 @@ def rows_of(out: str) -> dict[str, Row]:
     for line in out.splitlines():
         found = ROW.fullmatch(line)
         if found:
-            count, _first, longest, total, culprit, caller, task = found.groups()
-            rows[culprit] = Row(int(count), float(longest), float(total), caller, task)
+            count, _first, longest, total, cause, culprit, caller, task = found.groups()
+            rows[culprit] = Row(int(count), float(longest), float(total), cause, caller, task)
     return rows
 
 
@@ -147,6 +148,14 @@ def test_the_blamed_line_is_shown(finished: Finished) -> None:
     """Below a row stands the line itself, with the file it is in."""
     files = {source: file for file, _line, source in PLACE.findall(finished.out)}
     assert files["worker.join()"] == "loopwatch/demo/mistakes.py"
+
+
+def test_the_cause_and_what_to_do_instead_are_shown(finished: Finished) -> None:
+    """Calls that sleep are told as such, and below their line stands the advice."""
+    rows = rows_of(finished.out)
+    for culprit in ("fetch_price", "wait_for_payment", "make_thumbnail", "wait_for_report"):
+        assert rows[culprit].cause == "blocking_call", finished.out
+    assert "-> use asyncio.sleep and await it" in finished.out
 
 
 def test_the_totals_count_every_row(finished: Finished) -> None:

@@ -66,6 +66,9 @@ def run_demo(options: Options) -> None:
             exporters=["prometheus", view],
             http_host=_HOST,
             http_port=http_port,
+            # A demo stalls all the time: its table is to show every one.
+            like_stalls_per_minute=1_000_000,
+            stalls_per_minute=1_000_000,
         )
         server = uvicorn.Server(
             uvicorn.Config(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from loopwatch.exporters import Exporter, Source
 from loopwatch.model import Phase
@@ -19,11 +19,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Group", "View", "progress", "summary", "table"]
 
-_HEADER: Final = ("stalls", "first at", "longest", "total", "culprit", "called by", "task")
+_HEADER: Final = ("stalls", "first at", "longest", "total", "cause", "culprit", "called by", "task")
 _NUMBERS: Final = 4  # the columns before the first that is text
 _GAP: Final = "  "
 # Fits the demo's longest, so that what follows stands still.
 _STATE_WIDTH: Final = 32
+
+
+class _Place(NamedTuple):
+    """What is told of a stall beside its numbers."""
+
+    culprit: Culprit | None
+    cause: str
+    caller: str
+    task: str
+    advice: str
 
 
 class Group:
@@ -35,7 +45,7 @@ class Group:
         self.longest_s = 0.0
         self.total_s = 0.0
         # Stalls of one function differ in their line, and requests in their task.
-        self._places: Counter[tuple[Culprit | None, str, str]] = Counter()
+        self._places: Counter[_Place] = Counter()
 
     def add(self, stall: Stall) -> None:
         """Count one more."""
@@ -45,11 +55,12 @@ class Group:
         self.total_s += stall.duration_s
         caller = _bare(stall.entry.function, stall.entry.file) if stall.entry else "-"
         task = stall.task.name if stall.task else "-"
-        self._places[stall.culprit, caller, task] += 1
+        advice = stall.advice.text if stall.advice else ""
+        self._places[_Place(stall.culprit, stall.cause.value, caller, task, advice)] += 1
 
     @property
-    def place(self) -> tuple[Culprit | None, str, str]:
-        """The commonest culprit with its line, what called it, and the task."""
+    def place(self) -> _Place:
+        """The commonest culprit with its line, the cause, what called it, the task, and advice."""
         return self._places.most_common(1)[0][0]
 
 
@@ -107,23 +118,24 @@ def progress(snapshot: Snapshot, last: Stall | None, elapsed_s: float, requests:
 
 
 def table(groups: list[Group], began_at_s: float) -> str:
-    """Return the stalls by culprit: two lines each, the second is the blamed line itself."""
+    """Return the stalls by culprit: the numbers, the blamed line itself, what to do instead."""
     rows = [_HEADER]
-    lines = [""]
+    lines: list[list[str]] = [[]]
     for group in groups:
-        culprit, caller, task = group.place
+        place = group.place
         rows.append(
             (
                 str(group.count),
                 f"{max(0.0, group.first_at_s - began_at_s):.1f} s",
                 f"{group.longest_s:.3f} s",
                 f"{group.total_s:.3f} s",
-                _named(culprit),
-                caller,
-                task,
+                place.cause,
+                _named(place.culprit),
+                place.caller,
+                place.task,
             )
         )
-        lines.append(f"{culprit.file}:{culprit.line}: {culprit.source or '?'}" if culprit else "")
+        lines.append(_below(place))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     indent = " " * (widths[0] + len(_GAP))
     text = []
@@ -133,9 +145,14 @@ def table(groups: list[Group], began_at_s: float) -> str:
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         text.append(_GAP.join(cells).rstrip())
-        if line:
-            text.append(f"{indent}{line}")
+        text += [f"{indent}{below}" for below in line]
     return "\n".join(text)
+
+
+def _below(place: _Place) -> list[str]:
+    blamed = place.culprit
+    lines = [f"{blamed.file}:{blamed.line}: {blamed.source or '?'}"] if blamed else []
+    return [*lines, f"-> {place.advice}"] if place.advice else lines
 
 
 def summary(snapshot: Snapshot, elapsed_s: float, healthy: Tally) -> list[str]:

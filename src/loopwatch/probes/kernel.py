@@ -24,10 +24,11 @@ from loopwatch.probes.kernel_files import KernelFile
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["GIL", "RUNNING", "KernelThread", "Sleep", "ThrottleProbe"]
+__all__ = ["GIL", "RUNNABLE", "RUNNING", "KernelThread", "Sleep", "ThrottleProbe"]
 
 # What `KernelThread.sleep` says beside the kinds of sleep.
 RUNNING: Final = "running"
+RUNNABLE: Final = "runnable"
 GIL: Final = "gil"
 
 # System calls a thread may sleep in, by kind; see `_kind`. A kind that ends in "(fd)" depends on
@@ -121,8 +122,8 @@ class KernelThread:
 
         A thread that has just lost the GIL to the caller is on its way to ask for it again, so
         what looks like running or like a lock is looked at twice more, some 50 µs later. And the
-        kernel says "running" of a thread that would like to: `None` unless it used CPU time while
-        the caller held the GIL.
+        kernel says "running" of a thread that would like to: it is `RUNNABLE` unless it used CPU
+        time while the caller held the GIL.
         """
         found = self._sleep()
         computed = True
@@ -131,7 +132,7 @@ class KernelThread:
                 return found
             computed = self._computes()
             found = self._sleep()
-        return None if found == Sleep(RUNNING) and not computed else found
+        return Sleep(RUNNABLE) if found == Sleep(RUNNING) and not computed else found
 
     def _computes(self) -> bool:
         """Spin for a moment, as any kind of sleep would give the GIL back, and see who computed."""
