@@ -10,7 +10,7 @@ import pytest
 import loopwatch
 from loopwatch.cli import COMMANDS, main
 from loopwatch.demo.view import Group, View, progress, table
-from loopwatch.model import Culprit, Phase
+from loopwatch.model import Advice, Cause, Culprit, Phase
 from tests.unit.factories import ledger, stall
 
 NAMES = [command.name for command in COMMANDS]
@@ -127,18 +127,20 @@ def test_python_dash_m() -> None:
 
 
 def test_the_view_groups_by_culprit() -> None:
-    """Final records of one function are one row with count, longest and total; ongoing are none."""
+    """Final records of one function are one row, with cause and advice; ongoing ones are none."""
     view = View()
     view.export(stall(phase=Phase.ONGOING))
     assert view.groups == []
     other_line = Culprit("app.slow", "app.py", 5, None, "time.sleep(1)", in_app=True)
+    told = {"cause": Cause.CPU, "advice": Advice("cpu", "move the work")}
     view.export(stall(started_at_s=100.0, duration_s=0.25))
-    view.export(stall(started_at_s=101.0, duration_s=0.5, culprit=other_line))
-    view.export(stall(started_at_s=102.0, duration_s=0.125, culprit=other_line))
+    view.export(stall(started_at_s=101.0, duration_s=0.5, culprit=other_line, **told))
+    view.export(stall(started_at_s=102.0, duration_s=0.125, culprit=other_line, **told))
     assert table(view.groups, 98.5).splitlines() == [
-        "stalls  first at  longest    total  culprit  called by  task",
-        "     3     1.5 s  0.500 s  0.875 s  slow     handler    Task-1",
+        "stalls  first at  longest    total  cause  culprit  called by  task",
+        "     3     1.5 s  0.500 s  0.875 s  cpu    slow     handler    Task-1",
         "        app.py:5: time.sleep(1)",
+        "        -> move the work",
     ]
 
 
@@ -148,7 +150,7 @@ def test_the_view_admits_what_is_not_known() -> None:
     group = Group(unseen)
     group.add(unseen)
     assert table([group], unseen.started_at_s).splitlines()[1:] == [
-        "     1     0.0 s  0.512 s  0.512 s  (not known)  -          -"
+        "     1     0.0 s  0.512 s  0.512 s  unknown  (not known)  -          -"
     ]
 
 
