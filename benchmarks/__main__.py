@@ -28,6 +28,7 @@ PLAN: Final = (
     ("idle", "memory"),
     ("duration",),
     ("detection",),
+    ("sampling",),
     ("import_time",),
     ("task_count",),
     ("gc_callback",),
