@@ -154,8 +154,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "loopwatch_dropped_records_total", "loopwatch.dropped.records",
         Kind.COUNTER, "{record}", ("reason",),
-        "Stall records that did not reach an exporter. Except for rate_limited, which are like "
-        "many others, an exporter is slow or failing.",
+        "Stall records that did not reach an exporter. rate_limited is normal where many are "
+        "alike; any other reason means a slow or failing exporter.",
         lambda s: [((reason,), n) for reason, n in s.dropped_total.items()],
     ),
     Metric(

@@ -24,6 +24,7 @@ from loopwatch.diagnosis.evidence import (
     gained_ns,
     longest_step_ns,
     overlap_ns,
+    weights_ns,
 )
 from loopwatch.diagnosis.signatures import find
 from loopwatch.model import Evidence, Frame, OtherThread
@@ -33,6 +34,7 @@ from loopwatch.probes.current import current_task
 from loopwatch.probes.debugger import DebuggerProbe, is_debugger
 from loopwatch.probes.descriptors import detail_of
 from loopwatch.probes.kernel import GIL, RUNNABLE, RUNNING, KernelThread, Sleep, ThrottleProbe
+from loopwatch.probes.kernel_files import KernelFile
 from loopwatch.probes.native_stacks import NativeSampler, NativeSamplerError
 from loopwatch.probes.source_map import SourceMap
 from loopwatch.probes.stacks import Capture, FrameNamer, Stack, stacks_work, task_info
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from loopwatch.probes.cpu import ThreadCpu
     from loopwatch.probes.gc import GcProbe
 
-__all__ = ["Findings", "Forensics", "Seen"]
+__all__ = ["Findings", "Forensics", "Seen", "weighted"]
 
 # Counters read around a stall: enough for the time before it and for a long one.
 _MARKS: Final = 256
@@ -82,7 +84,8 @@ class Seen(NamedTuple):
 
     `late` means that the watchdog came far later than it wanted to: something held the GIL, and
     what did may be gone from the stack by now. `task_id` is 0 in a plain callback, `None` where
-    nobody knows.
+    nobody knows. `in_call` says that the innermost frame was in the middle of a
+    C call for sure, and not just between two.
     """
 
     stack: Stack
@@ -95,6 +98,7 @@ class Seen(NamedTuple):
     request: Request | None = None
     victims: int | None = None
     task_id: int | None = None
+    in_call: bool = False
 
 
 class Findings(NamedTuple):
@@ -146,6 +150,8 @@ class Forensics:
         self._marks: list[Mark] = []
         self._overslept: deque[Overslept] = deque(maxlen=_OVERSLEPT_KEPT)
         self._switches = 0
+        self._own: KernelFile | None = None
+        self._waited_ns = 0
         # Who computed while the watchdog could not run, as of when, and where the first was then.
         self._busiest: tuple[int, list[ThreadShare], Frame | None] = (0, [], None)
         # Whether the watchdog, when it woke up last, had to wait for more than Python code.
@@ -160,6 +166,8 @@ class Forensics:
         self._kernel.close()
         self._throttle.close()
         self._debugger.close()
+        if self._own is not None:
+            self._own.close()
 
     def follow(self, ident: int) -> None:
         """Gather evidence of the thread `ident` from now on: the loop was run again there."""
@@ -179,6 +187,13 @@ class Forensics:
         """Note that the watchdog goes to sleep."""
         self._switches = _own_switches()
 
+    def _own_wait_ns(self) -> int:
+        """Return how long the watchdog itself has been ready without a CPU."""
+        if self._own is None:
+            self._own = KernelFile("/proc/thread-self/schedstat", 128)  # the watchdog's: we are it
+        fields = self._own.read().split()
+        return int(fields[1]) if len(fields) > 1 else 0
+
     def woke(self, due_ns: int, now_ns: int, loop_ident: int, *, late: bool) -> None:
         """Note a wake-up of the watchdog; `late` if it was due long ago."""
         # Going to sleep was one.
@@ -186,7 +201,10 @@ class Forensics:
         self.kept_from_gil = switches >= _TURNS
         self._gil_was_free = switches == 0
         if late:
-            self._overslept.append(Overslept(due_ns, now_ns, switches))
+            # What it waited for a CPU it would have waited in any process.
+            unexplained_ns = now_ns - due_ns - (self._own_wait_ns() - self._waited_ns)
+            if unexplained_ns > 0:
+                self._overslept.append(Overslept(due_ns, due_ns + unexplained_ns, switches))
             # At once: a thread that has held the GIL until now may end in the next moment.
             shares = self._threads.since(due_ns, loop_ident)
             self._busiest = (now_ns, shares, self._where(shares))
@@ -194,6 +212,7 @@ class Forensics:
     def mark(self, now_ns: int, cpu_ns: int | None, idle_ns: int | None, loop_ident: int) -> None:
         """Read the counters."""
         process_ns = time.process_time_ns()
+        self._waited_ns = self._own_wait_ns()
         self._keep(
             Mark(
                 now_ns,
@@ -242,8 +261,11 @@ class Forensics:
         if sleep == Sleep(RUNNABLE):
             # It wants a CPU, as we have it. Had it been executing Python it had had the GIL.
             sleep = Sleep(RUNNING if self._gil_was_free else GIL)
+        elif sleep == Sleep(GIL) and self._gil_was_free:
+            sleep = None  # it did not have it: a short wait for a lock looks just the same
         capture = Capture(ident, base_depth)
-        seen = Seen(Stack(capture.positions), late=late, sleep=sleep)
+        in_call = capture.inside_call or self.kept_from_gil
+        seen = Seen(Stack(capture.positions), late=late, sleep=sleep, in_call=in_call)
         context = None
         try:
             seen, context = self._with_task(seen, at_ns)
@@ -315,13 +337,16 @@ class Forensics:
         )
 
     def _facts(self, track: Track[Seen], end_ns: int, spent: _Spent) -> Facts:
-        seen = [look for _, look in track.samples]
+        seen = weighted(track, end_ns)
         # A late look may have come after whatever held the GIL.
-        in_time = [look for look in seen if not look.late]
-        kinds = [look.sleep.kind for look in in_time if look.sleep is not None]
+        in_time = [look for _, look in seen if not look.late]
+        kinds: Counter[str] = Counter()
+        for weight, look in seen:
+            if look.sleep is not None and not look.late:
+                kinds[look.sleep.kind] += weight
         steps = [look.step for look in in_time if look.step is not None]
         longest_ns, changes = longest_step_ns(steps, track.start_ns, end_ns)
-        running, at_gil, all_ = kinds.count(RUNNING), kinds.count(GIL), max(1, len(kinds))
+        running, at_gil, all_ = kinds[RUNNING], kinds[GIL], max(1, kinds.total())
         wall_ns = spent.wall_ns
         return Facts(
             cpu=_share(spent.cpu_ns, wall_ns),
@@ -331,7 +356,7 @@ class Forensics:
             process_cpu=_share(spent.process_ns, wall_ns),
             overslept=min(1.0, spent.overslept_ns / wall_ns),
             wanted_gil=spent.wanted_gil,
-            asleep=(len(kinds) - running - at_gil) / all_,
+            asleep=(kinds.total() - running - at_gil) / all_,
             computing=running / all_,
             at_gil=at_gil / all_,
             in_c=_share_in_c(seen),
@@ -339,7 +364,6 @@ class Forensics:
             native=_native_share(seen),
             longest_step=longest_ns / wall_ns,
             steps=changes,
-            seen_busy=track.iteration >= 0,
             debugged=_stack_debugged(track),
         )
 
@@ -369,13 +393,16 @@ class Forensics:
         self, shares: Sequence[ThreadShare], frame: Frame | None, ended_ns: int, wall_ns: int
     ) -> OtherThread | None:
         """Name the thread that used most CPU, and where it was seen."""
-        if sum(share.cpu_ns for share in shares) < ended_ns:
+        if not shares or sum(share.cpu_ns for share in shares) < ended_ns:
             name = self._threads.vanished()
             return OtherThread(name, ns_to_s(ended_ns)) if name is not None else None
-        cpu_s = ns_to_s(min(shares[0].cpu_ns, wall_ns))
+        first, *rest = shares
+        if not first.at_least_ns and any(2 * share.cpu_ns > first.cpu_ns for share in rest):
+            return None  # all of it may have been before the stall: who can tell them apart
+        cpu_s = ns_to_s(min(first.cpu_ns, wall_ns))
         if frame is None:
-            return OtherThread(shares[0].name, cpu_s)
-        return OtherThread(shares[0].name, cpu_s, frame.function, frame.file, frame.line)
+            return OtherThread(first.name, cpu_s)
+        return OtherThread(first.name, cpu_s, frame.function, frame.file, frame.line)
 
 
 def _evidence(track: Track[Seen], spent: _Spent) -> Evidence:
@@ -399,17 +426,28 @@ def _evidence(track: Track[Seen], spent: _Spent) -> Evidence:
     )
 
 
-def _native_share(seen: Sequence[Seen]) -> float:
-    native = sum(look.source == "native" for look in seen)
-    in_time = sum(look.source != "native" and not look.late for look in seen)
+def weighted(track: Track[Seen], end_ns: int) -> list[tuple[int, Seen]]:
+    """Return the looks at a stall, in order, each with the time it speaks for."""
+    looks = sorted(track.samples, key=lambda row: row[0])
+    weights = weights_ns([at_ns for at_ns, _ in looks], track.start_ns, end_ns)
+    return [(weight, look) for weight, (_, look) in zip(weights, looks, strict=False)]
+
+
+def _native_share(seen: Sequence[tuple[int, Seen]]) -> float:
+    native = sum(weight for weight, look in seen if look.source == "native")
+    in_time = sum(weight for weight, look in seen if look.source != "native" and not look.late)
     return native / (native + in_time) if native else 0.0
 
 
-def _share_in_c(seen: Sequence[Seen]) -> float:
-    calls = Counter(look.stack.last_call for look in seen)
-    call, count = calls.most_common(1)[0] if calls else (None, 0)
-    row = find(call) if call is not None else None
-    return count / len(seen) if row is not None and row.wait == "cpu" else 0.0
+def _share_in_c(seen: Sequence[tuple[int, Seen]]) -> float:
+    calls: Counter[str] = Counter()
+    for weight, look in seen:
+        if look.in_call and look.stack.last_call is not None:
+            calls[look.stack.last_call] += weight
+    call, most = calls.most_common(1)[0] if calls else ("", 0)
+    row = find(call)
+    all_ = sum(weight for weight, _ in seen)
+    return most / all_ if row is not None and row.wait == "cpu" else 0.0
 
 
 def _stack_debugged(track: Track[Seen]) -> bool:
@@ -421,6 +459,8 @@ def _stack_debugged(track: Track[Seen]) -> bool:
 
 
 def _wanted_gil(overslept: Sequence[Overslept]) -> bool:
+    if resource is None:
+        return True  # nobody knows: better that than a pause which was none
     for late in overslept:
         asked = late.switches * sys.getswitchinterval() * NS_PER_S
         if asked >= _ASKED * (late.woke_ns - late.due_ns):

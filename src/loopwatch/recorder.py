@@ -6,13 +6,14 @@ import os
 import threading
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from loopwatch.clock import ns_to_s, unix_s
 from loopwatch.diagnosis.cause import NOT_THE_LINE, Verdict, decide
 from loopwatch.diagnosis.culprit import blame, entry_of
 from loopwatch.diagnosis.fingerprint import fingerprint
 from loopwatch.diagnosis.signatures import CAUSE_ADVICE, Signature, first_match
+from loopwatch.forensics import Seen, weighted
 from loopwatch.model import (
     Advice,
     Cause,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from loopwatch.diagnosis.tracker import Track
-    from loopwatch.forensics import Forensics, Seen
+    from loopwatch.forensics import Forensics
     from loopwatch.ledger import Identity
     from loopwatch.probes.stacks import FrameNamer, Position
 
@@ -42,8 +43,6 @@ __all__ = ["WARM_UP", "Recorder"]
 
 T = TypeVar("T")
 
-# When, what was seen, and its frames with their names.
-_Look = tuple[int, "Seen", tuple[Frame, ...]]
 
 # What `Stall.allowed` says of an import during the warm-up.
 WARM_UP: Final = "warm-up"
@@ -111,10 +110,10 @@ class Recorder:
     def _explained(self, bare: Stall, track: Track[Seen], end_ns: int) -> Stall:
         findings = self._forensics.findings(track, end_ns, self._ident)
         verdict = decide(findings.facts)
-        case = _Case(self._namer, track.samples, verdict.cause)
+        case = _Case(self._namer, track, end_ns, verdict.cause)
         culprit = case.culprit()
         signature = case.signature(culprit)
-        request = _commonest([look.request for look in case.witnesses])
+        request = _commonest([(weight, look.request) for weight, look in case.witnesses])
         contended = verdict.cause is Cause.GIL_CONTENTION
         return replace(
             bare,
@@ -124,7 +123,7 @@ class Recorder:
             fingerprint=fingerprint(verdict.cause, culprit),
             culprit=culprit,
             entry=case.entry(),
-            task=_commonest([look.task for look in case.witnesses]),
+            task=_commonest([(weight, look.task) for weight, look in case.witnesses]),
             request=request,
             victims=_victims([look for _, look in track.samples], request),
             advice=_advice(verdict.cause, signature),
@@ -146,48 +145,62 @@ class Recorder:
         return None
 
 
+class _Look(NamedTuple):
+    """One look at the stall: when, the time it speaks for, and its frames with their names."""
+
+    at_ns: int
+    weight: int
+    seen: Seen
+    frames: tuple[Frame, ...]
+
+    @property
+    def blamed(self) -> Frame | None:
+        """The innermost frame of the host's code."""
+        return next((frame for frame in self.frames if frame.in_app), None)
+
+
 class _Case:
     """What the looks at one stall say under one cause."""
 
-    def __init__(self, namer: FrameNamer, looks: Sequence[tuple[int, Seen]], cause: Cause) -> None:
+    def __init__(self, namer: FrameNamer, track: Track[Seen], end_ns: int, cause: Cause) -> None:
         self._cause = cause
-        # Named frames of each look, beside the look itself.
         named: list[_Look] = []
-        for at_ns, seen in sorted(looks, key=lambda row: row[0]):
+        at_ns = sorted(at_ns for at_ns, _ in track.samples)
+        for moment_ns, (weight, seen) in zip(at_ns, weighted(track, end_ns), strict=True):
             frames = tuple(namer.name(position) for position in seen.stack.positions)
             if seen.late and not any(frame.in_app for frame in frames):
                 continue  # the host's code has returned already: better nobody than a library
             if frames:
-                named.append((at_ns, seen, frames))
+                named.append(_Look(moment_ns, weight, seen, frames))
         # Stacks from the middle of a call beat those from after it.
-        native = [row for row in named if row[1].source == "native"]
-        self._looks = [row for row in named if not row[1].late] if native else named
-        self._late = [row for row in named if row[1].late] if native else []
+        native = [look for look in named if look.seen.source == "native"]
+        self._looks = [look for look in named if not look.seen.late] if native else named
+        self._late = [look for look in named if look.seen.late] if native else []
         # The signal handler's stacks know neither task nor request; a late look does, if it is
         # still in the same callback.
-        entries = {_entry_name(row) for row in native}
+        entries = {_entry_name(look) for look in native}
         self.witnesses = [
-            row[1]
-            for row in named
-            if row[1].source != "native"
-            and (not row[1].late or not native or _entry_name(row) in entries)
+            (look.weight, look.seen)
+            for look in named
+            if look.seen.source != "native"
+            and (not look.seen.late or not native or _entry_name(look) in entries)
         ]
 
     def samples(self, start_ns: int) -> tuple[Sample, ...]:
         """Return like stacks counted together."""
         first_at_ns: dict[tuple[str, tuple[Frame, ...]], int] = {}
         counts: Counter[tuple[str, tuple[Frame, ...]]] = Counter()
-        for at_ns, look, frames in self._looks:
-            first_at_ns.setdefault((look.source, frames), at_ns)
-            counts[look.source, frames] += 1
+        for look in self._looks:
+            first_at_ns.setdefault((look.seen.source, look.frames), look.at_ns)
+            counts[look.seen.source, look.frames] += 1
         return tuple(
             Sample(ns_to_s(max(0, at_ns - start_ns)), counts[source, frames], source, frames)
             for (source, frames), at_ns in first_at_ns.items()
         )
 
     def entry(self) -> Location | None:
-        """Return where the loop went into the host's code, in most looks."""
-        frames = _commonest([frames for _, _, frames in self._looks])
+        """Return where the loop went into the host's code, for most of the time."""
+        frames = _commonest([(look.weight, look.frames) for look in self._looks])
         entry = entry_of(frames) if frames else None
         return Location(entry.function, entry.file, entry.line) if entry else None
 
@@ -196,22 +209,24 @@ class _Case:
         looks = self._blamed_looks()
         if self._cause is Cause.CONGESTION:
             # The callbacks that ran most, not what they happened to be doing.
-            entries = [entry for _, _, frames in looks if (entry := entry_of(frames)) is not None]
-            frame = blame([(1, [entry]) for entry in entries])
+            entries = [(look.weight, entry_of(look.frames)) for look in looks]
+            frame = blame([(weight, [entry]) for weight, entry in entries if entry is not None])
         else:
-            frame = blame([(1, frames) for _, _, frames in looks])
+            frame = blame([(look.weight, look.frames) for look in looks])
         if frame is None:
             return None
-        mine = [(look, frames) for _, look, frames in looks if frame in frames]
         call = None
         if frame.in_app and self._cause is not Cause.CONGESTION:
-            call = _call_of([look for look, _ in mine]) or self._call_seen_late(frame)
+            call = _call_of([k for k in looks if k.blamed == frame]) or _call_of(
+                # The signal handler tells a line only; a look after it may have seen the call end.
+                [k for k in self._late if k.blamed == frame]
+            )
         if self._cause in NOT_THE_LINE and call != _GC_COLLECT:
             return None
         file = next(
             position.code.co_filename
-            for look, frames in mine
-            for position, named in zip(look.stack.positions, frames, strict=True)
+            for look in looks
+            for position, named in zip(look.seen.stack.positions, look.frames, strict=True)
             if named == frame
         )
         return Culprit(
@@ -223,50 +238,57 @@ class _Case:
             in_app=frame.in_app,
         )
 
-    def _call_seen_late(self, frame: Frame) -> str | None:
-        """Return the call that a look after a native stack saw just ending on the same line.
-
-        The signal handler tells a line only, and who is in a variable is not to be had from that.
-        """
-        return _call_of([look for _, look, frames in self._late if frame in frames])
-
     def signature(self, culprit: Culprit | None) -> Signature | None:
-        """Return the row of the table that this call is known by.
+        """Return the row of the table that this call is known by, for most of the time.
 
         The culprit's own call first, then the functions below it, down to what sleeps in the end.
         """
         if self._cause in NOT_THE_LINE or self._cause is Cause.CONGESTION or culprit is None:
             return None
-        for _, look, frames in self._blamed_looks():
-            functions = [(frame.function, frame.line) for frame in frames]
-            if (culprit.function, culprit.line) not in functions:
-                continue
-            below = look.stack.positions[: functions.index((culprit.function, culprit.line))]
-            names = [culprit.call, *map(_public, reversed(below)), look.stack.last_call]
-            return first_match([name for name in names if name is not None])
-        return None
+        rows = []
+        for look in self._blamed_looks():
+            functions = [(frame.function, frame.line) for frame in look.frames]
+            if (culprit.function, culprit.line) in functions:
+                depth = functions.index((culprit.function, culprit.line))
+                rows.append((look.weight, self._signature_of(look, culprit, depth)))
+        return _commonest(rows)
+
+    def _signature_of(self, look: _Look, culprit: Culprit, depth: int) -> Signature | None:
+        below = look.seen.stack.positions[:depth]
+        names = [culprit.call, *map(_public, reversed(below))]
+        if self._cause is not Cause.CPU:
+            names.append(look.seen.stack.last_call)  # Python code calls many a thing in passing
+        return first_match([name for name in names if name is not None])
 
     def _blamed_looks(self) -> list[_Look]:
         """Return the looks that saw what the cause says."""
+        asleep = [look for look in self._looks if _is_asleep(look.seen)]
         if self._cause is Cause.BLOCKING_CALL:
-            asleep = [row for row in self._looks if _is_asleep(row[1])]
             return asleep or self._looks
+        if self._cause in (Cause.CPU, Cause.NATIVE_CALL):
+            return [look for look in self._looks if look not in asleep] or self._looks
         return self._looks
 
 
-def _commonest(things: Sequence[T | None]) -> T | None:
-    return Counter(things).most_common(1)[0][0] if things else None
+def _commonest(things: Sequence[tuple[int, T | None]]) -> T | None:
+    """Return what was seen for the longest time."""
+    counts: Counter[T | None] = Counter()
+    for weight, thing in things:
+        counts[thing] += weight
+    return counts.most_common(1)[0][0] if counts else None
 
 
-def _call_of(looks: Sequence[Seen]) -> str | None:
-    """Return the call that more than half of the looks saw."""
-    calls = Counter(look.stack.call for look in looks)
-    call, count = calls.most_common(1)[0] if calls else (None, 0)
-    return call if 2 * count > len(looks) else None
+def _call_of(looks: Sequence[_Look]) -> str | None:
+    """Return the call that was seen for more than half of the time."""
+    calls: Counter[str | None] = Counter()
+    for look in looks:
+        calls[look.seen.stack.call] += look.weight
+    call, most = calls.most_common(1)[0] if calls else (None, 0)
+    return call if 2 * most > calls.total() else None
 
 
 def _entry_name(look: _Look) -> str | None:
-    entry = entry_of(look[2])
+    entry = entry_of(look.frames)
     return entry.function if entry is not None else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from loopwatch.recorder import WARM_UP
@@ -50,9 +51,24 @@ class Reporter:
         self._ledger.opened(track.start_ns, record)
         self._deliver(track, record)
 
+    def reconsider(self, track: Track[Seen], now_ns: int) -> None:
+        """Tell an excused stall after all, if it has outgrown its excuse."""
+        if track.excuse in (None, _DEBUGGER):
+            return
+        allowed, track.allowed = track.allowed, None
+        record = self._recorder.record(track, now_ns)
+        if record.allowed is not None:
+            track.allowed = allowed
+            return
+        track.excuse = None
+        record = self._limited(track, record, now_ns)
+        self._ledger.opened(track.start_ns, record)
+        self._deliver(track, record)
+
     def closed(self, track: Track[Seen], now_ns: int) -> None:
         """Tell a stall that is over."""
         end_ns = track.end_ns if track.end_ns is not None else now_ns
+        self.reconsider(track, now_ns)
         if track.id:
             record = self._recorder.record(track, now_ns)
         else:
@@ -75,12 +91,14 @@ class Reporter:
             track.excuse = "warm_up" if record.allowed == WARM_UP else "allowed"
             track.allowed = record.allowed
         else:
-            suppressed = self._limit.admit(record.fingerprint, now_ns)
-            track.told = suppressed is not None
-            if suppressed:
-                track.suppressed = suppressed
-                record = self._recorder.record(track, now_ns)
+            record = self._limited(track, record, now_ns)
         return record
+
+    def _limited(self, track: Track[Seen], record: Stall, now_ns: int) -> Stall:
+        suppressed = self._limit.admit(record.fingerprint, now_ns)
+        track.told = suppressed is not None
+        track.suppressed = suppressed or 0
+        return replace(record, suppressed=track.suppressed)
 
     def _deliver(self, track: Track[Seen], record: Stall) -> None:
         if track.told:

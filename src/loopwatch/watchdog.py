@@ -294,6 +294,8 @@ class Watchdog:
         if decision.opened is not None:
             self._reporter.opened(decision.opened, now_ns)
             self._ask_for_the_end()
+        elif self._tracker.current is not None:
+            self._reporter.reconsider(self._tracker.current, now_ns)
 
     def _sample(self, track: Track[Seen]) -> None:
         watched = self._watched

@@ -57,3 +57,4 @@ def test_what_is_told_is_true(verdicts: Verdicts, name: str, loop: str) -> None:
     assert verdict.culprit in (Mark.OK, None), verdict
     assert verdict.call in (Mark.OK, None), verdict
     assert verdict.task in (Mark.OK, None), verdict
+    assert verdict.evidence in (Mark.OK, None), verdict

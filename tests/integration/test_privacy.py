@@ -9,8 +9,9 @@ import pytest
 
 from tests.conftest import needs_uvloop
 
-# One of each: local, argument, attribute, closure, default, global, key, file name, payload, URL
-# path and query, header, exception message, task result, bytes, context variable, thread-local.
+# One of each: local, argument, keyword, attribute, closure, global, key, value, file and folder
+# name, payload, method, URL path and query, header, exception, repr, bytes, context variable,
+# environment.
 SCRIPT = """
 import contextvars, fcntl, hashlib, logging, pathlib, re, socket, tempfile
 from urllib.request import urlopen, Request as Ask

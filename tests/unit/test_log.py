@@ -77,11 +77,11 @@ def test_the_sentence_ends_the_incident() -> None:
         ({"cause": Cause.CONGESTION}, f"many callbacks, most often {LINE}"),
         (
             {"cause": Cause.CPU_STARVED, "evidence": Evidence(0.5, throttled_s=0.48)},
-            "not your code, the thread was throttled by its cgroup for 0.480 s of it",
+            "not this line's doing, the thread was throttled by its cgroup for 0.480 s of it",
         ),
         (
             {"cause": Cause.CPU_STARVED, "evidence": Evidence(0.5, runqueue_wait_s=0.4)},
-            "not your code, the thread was ready without a CPU for 0.400 s of it",
+            "not this line's doing, the thread was ready without a CPU for 0.400 s of it",
         ),
         ({"cause": Cause.PROCESS_PAUSED}, "not your code, the whole process stood still"),
         ({"cause": Cause.UNKNOWN}, f"cause unknown, last seen in {LINE}"),

@@ -41,7 +41,7 @@ class Facts:
     `in_c` is the share of looks that were in one C function that is known for its CPU time.
     `native` is the share of looks taken in the middle of a C call that kept the watchdog waiting.
     `longest_step` is the share of the longest callback, of `steps` that were seen to follow
-    another. `seen_busy` says that the loop's own sensor saw it; else only a tick was late.
+    another.
     """
 
     cpu: float | None = None
@@ -60,7 +60,6 @@ class Facts:
     in_c: float = 0.0
     longest_step: float = 1.0
     steps: int = 0
-    seen_busy: bool = True
     debugged: bool = False
 
 
@@ -86,11 +85,15 @@ def _debugged(facts: Facts) -> float:
 
 
 def _throttled(facts: Facts) -> float:
-    return facts.throttled or 0.0
+    # The quota is that of a whole cgroup, over all CPUs: others may have used it up meanwhile.
+    if facts.asleep >= _ENOUGH:
+        return 0.0
+    return min(facts.throttled or 0.0, 1.0 - (facts.cpu or 0.0))
 
 
 def _collected(facts: Facts) -> float:
-    return facts.gc
+    # A finalizer may sleep, and the process may be stopped, in the middle of a collection.
+    return facts.gc if facts.cpu is None else min(facts.gc, facts.cpu)
 
 
 def _waited_for_a_cpu(facts: Facts) -> float:
@@ -126,14 +129,16 @@ def _one_native_call(facts: Facts) -> float:
 
 
 def _computed(facts: Facts) -> float:
-    # Without a single look nobody knows what computed, Python or a C call.
-    return facts.cpu or 0.0 if facts.looks else 0.0
+    # Without a single look nobody knows what computed, Python or a C call. And where callbacks
+    # were seen to change, too few for congestion, there is no one line to blame.
+    several = facts.steps > 0 and facts.longest_step < _ENOUGH
+    return facts.cpu or 0.0 if facts.looks and not several else 0.0
 
 
 def _another_had_the_gil(facts: Facts) -> float:
     if facts.cpu is None or facts.cpu >= _ENOUGH or facts.others_cpu is None:
         return 0.0
-    waited = facts.at_gil >= _ENOUGH or facts.wanted_gil or not facts.seen_busy
+    waited = facts.at_gil >= _ENOUGH or facts.wanted_gil
     return min(1.0, facts.others_cpu) if waited and facts.asleep < _ENOUGH else 0.0
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-__all__ = ["Mark", "Overslept", "Step", "gained_ns", "longest_step_ns", "overlap_ns"]
+__all__ = ["Mark", "Overslept", "Step", "gained_ns", "longest_step_ns", "overlap_ns", "weights_ns"]
 
 # Counters that stand still while the loop waits. The quota is everybody's: it may run out then.
 _OF_THE_LOOP: Final = frozenset({"cpu_ns", "runqueue_ns"})
@@ -56,6 +56,18 @@ class Step(NamedTuple):
     at_ns: int
     front: Hashable
     task: Hashable
+
+
+def weights_ns(at_ns: Sequence[int], start_ns: int, end_ns: int) -> list[int]:
+    """Return how much of a stretch each look speaks for: half-way to its neighbours.
+
+    Looks are dense where most stalls end and sparse in long ones, so counting them would let the
+    first moments outvote the rest. `at_ns` is in order; each weight is at least 1.
+    """
+    borders = [start_ns]
+    borders += [(one + other) // 2 for one, other in pairwise(at_ns)]
+    borders.append(end_ns)
+    return [max(1, end - begin) for begin, end in pairwise(borders)]
 
 
 def overlap_ns(start_ns: int, end_ns: int, spans: Sequence[tuple[int, int]]) -> int:

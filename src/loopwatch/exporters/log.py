@@ -98,9 +98,10 @@ def _why(stall: Stall) -> str:
         case Cause.CONGESTION:
             return f"many callbacks, most often {where}"
         case Cause.CPU_STARVED:
-            waited_s = max(evidence.runqueue_wait_s or 0, evidence.throttled_s or 0)
-            kind = "throttled by its cgroup" if evidence.throttled_s else "ready without a CPU"
-            return f"not your code, the thread was {kind} for {waited_s:.3f} s of it"
+            ready_s, throttled_s = evidence.runqueue_wait_s or 0, evidence.throttled_s or 0
+            kind = "throttled by its cgroup" if throttled_s > ready_s else "ready without a CPU"
+            waited_s = min(stall.duration_s, max(ready_s, throttled_s))
+            return f"not this line's doing, the thread was {kind} for {waited_s:.3f} s of it"
         case Cause.PROCESS_PAUSED:
             return "not your code, the whole process stood still"
         case Cause.UNKNOWN:

@@ -67,7 +67,8 @@ class allow_blocking:  # noqa: N801 - used like a function: a context manager an
         text: object = reason  # what users pass is checked where there is no type checker
         if not isinstance(text, str) or not text.strip():
             raise ConfigError(
-                f"allow_blocking({reason!r}) is not allowed: give the reason as a text"
+                f"allow_blocking() got a reason of type {type(text).__name__} and no text: "
+                'write allow_blocking("why it may block")'
             )
         self._reason = reason
         self._marks: list[_Mark] = []

@@ -14,6 +14,7 @@ import platform
 import struct
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -151,6 +152,8 @@ class KernelThread:
             return None
         if fields[0] == b"running":
             return Sleep(RUNNING)
+        if fields[0] == b"-1":
+            return None  # blocked outside of any call: a page that is being read, for one
         name = self._names.get(int(fields[0]))
         kind = _KIND_OF.get(name or "")
         if name is None or kind is None:
@@ -262,7 +265,9 @@ def _cpu_stat() -> tuple[Path | None, str, int]:
 def _of_fds(fds: list[int]) -> Sleep:
     if not fds:
         return Sleep("sleep")  # poll() and select() of nothing are ways to sleep
-    return Sleep(kind_of(fds[0]), fds[0])
+    # Of several nobody knows which one it is about.
+    kinds = Counter(map(kind_of, fds))
+    return Sleep(kinds.most_common(1)[0][0], fds[0] if len(fds) == 1 else None)
 
 
 def _epolled(fd: int) -> list[int]:

@@ -94,9 +94,12 @@ class Capture:
             frames.append(frame)
             frame = frame.f_back
         kept = frames[: max(0, len(frames) - base_depth)]
-        # A collection runs our callback, and there the GIL can be had: it is not what goes on.
+        # A collection runs our callback, and there the GIL can be had: it is not what goes on, but
+        # what called the collector is a C call in progress.
+        depth = len(kept)
         while kept and _module(kept[0]).startswith(_OWN_PROBES):
             del kept[0]
+        self.inside_call = len(kept) < depth
         self._frames = kept[:MAX_FRAMES]
         self.positions = tuple(_position(frame) for frame in self._frames)
 

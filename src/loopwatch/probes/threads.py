@@ -21,11 +21,15 @@ _BASELINES: Final = 3
 
 
 class ThreadShare(NamedTuple):
-    """CPU time that one thread used: its identifier, its name."""
+    """CPU time that one thread used since a baseline, and how much of it is certain.
+
+    The baseline may lie before the moment that was asked about; `at_least_ns` leaves that out.
+    """
 
     ident: int
     name: str
     cpu_ns: int
+    at_least_ns: int
 
 
 class OtherThreads:
@@ -53,8 +57,9 @@ class OtherThreads:
 
     def since(self, start_ns: int, loop_ident: int) -> list[ThreadShare]:
         """Return who used CPU since `start_ns`, or since the baseline before it; most first."""
-        known = [base for at_ns, base in self._baselines if at_ns <= start_ns][-1:]
-        base = known[0] if known else (self._baselines[0][1] if self._baselines else {})
+        known = [row for row in self._baselines if row[0] <= start_ns][-1:]
+        at_ns, base = (known or [*self._baselines][:1] or [(start_ns, {})])[0]
+        earlier_ns = max(0, start_ns - at_ns)
         shares = []
         for thread in threading.enumerate():
             ident, native_id = thread.ident, thread.native_id
@@ -63,8 +68,9 @@ class OtherThreads:
             # A thread without a baseline is new, so all it has used counts.
             cpu_ns = _cpu_ns(native_id) - base.get(native_id, 0)
             if cpu_ns > 0:
-                shares.append(ThreadShare(ident, thread.name, cpu_ns))
-        return sorted(shares, key=lambda share: share.cpu_ns, reverse=True)
+                at_least_ns = max(0, cpu_ns - earlier_ns)
+                shares.append(ThreadShare(ident, thread.name, cpu_ns, at_least_ns))
+        return sorted(shares, key=lambda share: (share.at_least_ns, share.cpu_ns), reverse=True)
 
     def _read(self, loop_ident: int) -> dict[int, int]:
         return {
