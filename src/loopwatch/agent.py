@@ -112,7 +112,7 @@ class Agent:
             in_app_rule(include=config.in_app_include, exclude=config.in_app_exclude)
         )
         fault = partial(self._delivery.fault, "probe", "looking at a stall")
-        cpu = ThreadCpu(ident)
+        cpu = ThreadCpu(threading.get_native_id())
         forensics = Forensics(
             loop, threading.get_native_id(), namer, cpu, self._gc, self._sampler, fault
         )
@@ -376,7 +376,7 @@ def _start_sampler(config: Config, alarm: Alarm) -> tuple[NativeSampler | None, 
     if config.native_sampler == "off":
         return None, "off"
     try:
-        sampler = NativeSampler(threading.get_ident(), threading.get_native_id())
+        sampler = NativeSampler(threading.get_native_id())
     except NativeSamplerError as error:
         log.debug("loopwatch: native stacks do not work here: %s", error)
         return None, "unavailable"

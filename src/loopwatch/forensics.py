@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections import Counter, deque
 from dataclasses import replace
@@ -35,7 +34,7 @@ from loopwatch.probes.debugger import DebuggerProbe, is_debugger
 from loopwatch.probes.descriptors import detail_of
 from loopwatch.probes.kernel import GIL, RUNNABLE, RUNNING, KernelThread, Sleep, ThrottleProbe
 from loopwatch.probes.kernel_files import KernelFile
-from loopwatch.probes.native_stacks import NativeSampler, NativeSamplerError
+from loopwatch.probes.native_stacks import NativeSampler, NativeSamplerError, Shot
 from loopwatch.probes.source_map import SourceMap
 from loopwatch.probes.stacks import Capture, FrameNamer, Stack, stacks_work, task_info
 from loopwatch.probes.threads import OtherThreads, ThreadShare
@@ -169,15 +168,12 @@ class Forensics:
         if self._own is not None:
             self._own.close()
 
-    def follow(self, ident: int) -> None:
-        """Gather evidence of the thread `ident` from now on: the loop was run again there."""
-        native_ids = [t.native_id for t in threading.enumerate() if t.ident == ident]
-        if not native_ids or native_ids[0] is None:
-            return
-        self._kernel.follow(native_ids[0])
+    def follow(self, native_id: int) -> None:
+        """Gather evidence of another thread from now on: the loop was run again there."""
+        self._kernel.follow(native_id)
         if self._sampler is not None:
             try:
-                self._sampler.follow(ident, native_ids[0])
+                self._sampler.follow(native_id)
             except NativeSamplerError:
                 pass  # it ended just now: no timer, no stacks from the middle of a call
 
@@ -273,11 +269,13 @@ class Forensics:
             self._on_fault(error)
         if not is_still_there():
             return None
+        request = requests.read_request(context) if context is not None else None
+        del context
         fd = sleep.fd if sleep is not None else None
         return seen._replace(
+            request=request,
             stack=capture.stack(self._namer.is_in_app),
             detail=detail_of(fd) if fd is not None else None,
-            request=requests.read_request(context) if context is not None else None,
         )
 
     def _with_task(self, seen: Seen, at_ns: int) -> tuple[Seen, Context | None]:
@@ -292,20 +290,19 @@ class Forensics:
         )
         return seen, requests.context_of(self._loop)
 
-    def shots(self, base_depth: int) -> list[tuple[int, Seen]]:
-        """Return what the native sampler saw since the last call, with CPU time since armed."""
-        if self._sampler is None:
-            return []
-        taken = self._sampler.collect()[:_SHOTS]
-        seen = []
-        for shot in taken:
-            frames = shot.frames
-            if shot.whole:
-                frames = frames[: max(0, len(frames) - base_depth)]
-            if frames:  # else the loop's own machinery: a process that was stopped and goes on
-                stack = self._sources.stack(frames, self._namer.is_in_app)
-                seen.append((shot.cpu_ns, Seen(stack, source="native")))
-        return seen
+    def shots(self) -> list[Shot]:
+        """Return what the native sampler wrote down since the last call."""
+        return self._sampler.collect()[:_SHOTS] if self._sampler is not None else []
+
+    def seen_in(self, shot: Shot, base_depth: int) -> Seen | None:
+        """Return a shot as a look; `None` if it shows nothing but what runs the loop."""
+        frames = shot.frames
+        if shot.whole:
+            frames = frames[: max(0, len(frames) - base_depth)]
+        if not frames:
+            return None  # a process that was stopped and goes on
+        stack = self._sources.stack(frames, self._namer.is_in_app)
+        return Seen(stack, source="native", in_call=True)
 
     def debugged(self, track: Track[Seen]) -> bool:
         """Return whether a debugger is attached, or stands in the stack of this stall."""

@@ -165,9 +165,13 @@ class _Case:
     def __init__(self, namer: FrameNamer, track: Track[Seen], end_ns: int, cause: Cause) -> None:
         self._cause = cause
         named: list[_Look] = []
+        names: dict[Position, Frame] = {}  # stacks of one stall are much alike
         at_ns = sorted(at_ns for at_ns, _ in track.samples)
         for moment_ns, (weight, seen) in zip(at_ns, weighted(track, end_ns), strict=True):
-            frames = tuple(namer.name(position) for position in seen.stack.positions)
+            for position in seen.stack.positions:
+                if position not in names:
+                    names[position] = namer.name(position)
+            frames = tuple(names[position] for position in seen.stack.positions)
             if seen.late and not any(frame.in_app for frame in frames):
                 continue  # the host's code has returned already: better nobody than a library
             if frames:

@@ -137,9 +137,16 @@ class Watchdog:
             next_ns = self._guarded_look()
             # With a high threshold the numbers must still move.
             nap_ns = min(_FULL_LOOK_NS, max(_SHORTEST_NAP_NS, next_ns - monotonic_ns()))
-            self._forensics.sleeps()
-            self._watched.alarm.sleep_until(monotonic_ns() + nap_ns)
+            self._sleep_until(monotonic_ns() + nap_ns)
         self._guarded_look()
+
+    def _sleep_until(self, at_ns: int) -> None:
+        try:
+            self._forensics.sleeps()
+            self._watched.alarm.sleep_until(at_ns)
+        except Exception as error:  # noqa: BLE001 - nor must the watch end, nor begin to spin
+            self._delivery.fault("watchdog", "going to sleep", error)
+            time.sleep(_NAP_AFTER_FAILURE_NS / NS_PER_S)
 
     def _is_over(self) -> bool:
         """Whether the loop is closed, or was left behind unclosed by a thread that has ended."""
@@ -184,8 +191,9 @@ class Watchdog:
         # At once: whatever gives the GIL back lets the loop go on.
         if decision.sample is not None:
             self._sample(decision.sample)
-        self._measure(now_ns, reading, beats, running=running)
-        self._attach_shots(decision)
+        # None of these may keep the others from being done: the tracker has moved on already.
+        self._guarded(self._measure, now_ns, reading, beats, running)
+        self._guarded(self._attach_shots, decision)
         self._tell(now_ns, decision)
         if not self._tracker.tracking:
             self._forensics.settle()
@@ -244,15 +252,21 @@ class Watchdog:
         self._late = woke_ns - due_ns > _OVERSLEPT_NS
         self._forensics.woke(due_ns, woke_ns, self._watched.sidecar.ident, late=self._late)
 
-    def _measure(self, now_ns: int, reading: Reading, beats: list[Beat], *, running: bool) -> None:
+    def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
+        try:
+            step(*arguments)
+        except Exception as error:  # noqa: BLE001 - a failure of ours must not lose a stall
+            self._delivery.fault("watchdog", "a look at the loop", error)
+
+    def _measure(self, now_ns: int, reading: Reading, beats: list[Beat], running: bool) -> None:
         watched, ledger = self._watched, self._ledger
         ledger.iterations = reading.iterations
-        if watched.cpu.ident != watched.sidecar.ident:
+        if watched.cpu.native_id != watched.sidecar.native_id:
             # The loop was run again, on another thread.
-            watched.cpu.follow(watched.sidecar.ident)
+            watched.cpu.follow(watched.sidecar.native_id)
             watched.gc.follow(watched.sidecar.ident)
             self._reporter.follow(watched.sidecar.ident)
-            self._forensics.follow(watched.sidecar.ident)
+            self._forensics.follow(watched.sidecar.native_id)
         for beat in beats:
             self._forensics.beat(beat.ran_ns, watched.cpu.since_start_ns(beat.cpu_ns))
         cpu_ns = watched.cpu.read_ns()
@@ -272,7 +286,7 @@ class Watchdog:
 
     def _attach_shots(self, decision: Decision[Seen]) -> None:
         """Give the stacks that were taken without us to the stretch they must be of."""
-        shots = self._forensics.shots(self._watched.sidecar.base_depth)
+        shots = self._forensics.shots()
         tracks = [*decision.closed]
         if self._tracker.current is not None:
             tracks.append(self._tracker.current)
@@ -282,20 +296,22 @@ class Watchdog:
         longest = max(tracks, key=lambda track: (track.end_ns or now_ns) - track.start_ns)
         if longest.samples and not self._forensics.kept_from_gil:
             return  # Python code, and we were a moment late: our own looks are as good
-        for cpu_ns, seen in shots:
+        for shot in shots:
+            seen = self._forensics.seen_in(shot, self._watched.sidecar.base_depth)
             # The thread computed all along, or there would be no shot: its CPU time is the clock.
-            at_ns = min(longest.start_ns + cpu_ns, longest.end_ns or now_ns)
-            self._tracker.add(longest, at_ns, seen)
+            at_ns = min(longest.start_ns + shot.cpu_ns, longest.end_ns or now_ns)
+            if seen is not None:
+                self._tracker.add(longest, at_ns, seen)
 
     def _tell(self, now_ns: int, decision: Decision[Seen]) -> None:
         for track in decision.closed:
             self._spans.append((track.start_ns, track.end_ns or now_ns))
-            self._reporter.closed(track, now_ns)
+            self._guarded(self._reporter.closed, track, now_ns)
         if decision.opened is not None:
-            self._reporter.opened(decision.opened, now_ns)
+            self._guarded(self._reporter.opened, decision.opened, now_ns)
             self._ask_for_the_end()
         elif self._tracker.current is not None:
-            self._reporter.reconsider(self._tracker.current, now_ns)
+            self._guarded(self._reporter.reconsider, self._tracker.current, now_ns)
 
     def _sample(self, track: Track[Seen]) -> None:
         watched = self._watched

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -67,6 +68,24 @@ def sum_of_squares(count: int) -> int:
     for n in range(count):
         total += n * n % 89
     return total
+
+
+@python(number, calls=None)
+def take_smaller(count: int) -> int:
+    """A loop in Python that calls a small C function each time round."""
+    total = 0
+    for n in range(count):
+        total += min(n, 5) + int("7")
+    return total
+
+
+@python(number, calls=None)
+def match_many(count: int) -> int:
+    """A loop in Python over many short matches."""
+    matched = 0
+    for _ in range(count):
+        matched += re.match("a+b", "aab") is not None
+    return matched
 
 
 _DEPTH: Final = 300

@@ -121,3 +121,15 @@ def test_a_loop_at_work_is_hardly_ever_looked_at(run_exact: Run, told: Told) -> 
     (ongoing,) = told.ongoing
     assert ongoing.duration_s < 0.14
     assert final.samples[0].at_s < 0.095
+
+
+def test_a_wake_up_before_the_sleep_is_not_lost() -> None:
+    """Whoever wants to stop the sleeper does not have to wait until it has slept once more."""
+    alarm = Alarm()
+    try:
+        alarm.wake()
+        began = time.monotonic_ns()
+        alarm.sleep_until(began + 2000 * MS)
+        assert time.monotonic_ns() - began < 1000 * MS
+    finally:
+        alarm.close()

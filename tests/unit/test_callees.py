@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -902,3 +903,17 @@ def test_looking_needs_no_memory_of_its_own(tmp_path: Path, keeper: ModuleType) 
         code = compile(f"f{number}()", "<none>", "exec")
         callees._expression(code, 0)
     assert len(callees._CACHE) <= callees._CACHED
+
+
+def test_naming_a_call_warns_of_nothing(tmp_path: Path) -> None:
+    """The host's text is parsed once more, and what its compiler warned of is not said again."""
+    file = tmp_path / "escapes.py"
+    file.write_text('import re\ndef run():\n    re.match("\\d+$", "1")\n')
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        code = compile(file.read_text(), str(file), "exec")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert callee_on_line(names["run"].__code__, 3, names) == "re.match"

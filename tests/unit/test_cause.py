@@ -47,7 +47,7 @@ ENOUGH: dict[str, tuple[dict[str, Any], Cause, float]] = {
         0.9,
     ),
     "another has the GIL, the loop could not wake up": (
-        {"cpu": 0.0, "others_cpu": 2.0, "seen_busy": False},
+        {"cpu": 0.0, "others_cpu": 2.0, "wanted_gil": True},
         Cause.GIL_CONTENTION,
         0.99,
     ),
@@ -194,7 +194,6 @@ def test_confidence_is_a_share_below_certainty() -> None:
                 in_c=dice.choice((0.0, 0.5, 1.0)),
                 longest_step=dice.choice((0.0, 0.3, 1.0)),
                 steps=dice.choice((0, 3, 90)),
-                seen_busy=dice.random() < 0.5,
                 debugged=dice.random() < 0.1,
             )
         )

@@ -83,7 +83,9 @@ SLEEPING = Stack((position(mine, 3),), "time.sleep")
 def test_like_stacks_count_together() -> None:
     """One sample per different stack, with how often and when first it was seen."""
     seen = Seen(HOST, TaskInfo("t", "app.f"))
-    record = recorder().record(track((50, seen), (100, seen), (125, Seen(LIBRARY, None))), 0)
+    record = recorder().record(
+        track((50, seen), (100, seen), (125, Seen(LIBRARY, None)), end=150), 0
+    )
     assert [(s.count, s.at_s) for s in record.samples] == [(2, 0.05), (1, 0.125)]
     assert record.evidence.samples == 3
     assert record.task == TaskInfo("t", "app.f")
@@ -213,3 +215,22 @@ def test_a_failing_probe_costs_the_explanation_not_the_record() -> None:
     record = made.record(track((50, Seen(HOST))), 0)
     assert (record.cause, record.duration_s) == (Cause.UNKNOWN, 0.5)
     assert len(made.faults) == 1  # type: ignore[attr-defined]
+
+
+def test_looks_count_for_the_time_they_speak_for() -> None:
+    """Looks are dense in the first moments of a stall: these must not outvote the rest."""
+    brief = Seen(Stack((position(mine, 3),), "time.sleep"))
+    long = Seen(Stack((position(stall, 30), position(mine, 7)), "app.transform"))
+    looks = [(50, brief), (60, brief), (70, brief), (200, long), (600, long)]
+    record = recorder(Facts(cpu=0.8, looks=5)).record(track(*looks, end=1000), 0)
+    assert record.culprit is not None
+    assert record.culprit.line in (7, 30)
+    assert record.culprit.call == "app.transform"
+
+
+def test_python_code_is_not_advised_on_a_call_in_passing() -> None:
+    """What the innermost frame happens to call is no signature where Python computed."""
+    look = Seen(Stack((position(mine, 3),), None, "json.loads"))
+    record = recorder(Facts(cpu=1.0, looks=1)).record(track((50, look)), 0)
+    assert record.advice is not None
+    assert record.advice.signature == "cpu"

@@ -352,7 +352,7 @@ def _native(here: Here) -> Result:
     if _is_free_threaded():
         return _missing("a free-threaded build has no GIL to keep")
     try:
-        sampler = NativeSampler(threading.get_ident(), threading.get_native_id())
+        sampler = NativeSampler(threading.get_native_id())
     except NativeSamplerError as error:
         return here.failed(str(error))
     try:
@@ -442,7 +442,7 @@ def _clock(_here: Here) -> Result:
 
 
 def _thread_cpu(here: Here) -> Result:
-    cpu = ThreadCpu(threading.get_ident())
+    cpu = ThreadCpu(threading.get_native_id())
     until_s = time.monotonic() + _PATIENCE_S
     while not (used_ns := cpu.read_ns()) and time.monotonic() < until_s:
         if used_ns is None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
 
-__all__ = ["callee_at", "callee_on_line", "public_name"]
+__all__ = ["callee_at", "callee_on_line", "is_known", "make_known", "public_name"]
 
 # Types that Python has under no name that would say what they are.
 _KNOWN_AS: Final = {
@@ -85,6 +85,16 @@ def public_name(module: str, qualname: str) -> str:
         if attribute(sys.modules.get(candidate), first) is thing:
             return f"{candidate}.{first}" + (f".{rest}" if rest else "")
     return f"{module}.{qualname}"
+
+
+def is_known(code: CodeType, lasti: int) -> bool:
+    """Return whether `callee_at` can answer for this instruction without reading a file."""
+    return (code, lasti) in _CACHE
+
+
+def make_known(code: CodeType, lasti: int) -> None:
+    """Read what `callee_at` needs for this instruction; may read the source file."""
+    _expression(code, lasti)
 
 
 def _expression(code: CodeType, lasti: int) -> Expression | None:
@@ -190,7 +200,7 @@ _INNER: Final[tuple[Any, Any]] = (
 _OWN_CODE: Final = frozenset({"__main__"})
 
 
-def _name_of(thing: Any) -> str | None:
+def _name_of(thing: Any, depth: int = 0) -> str | None:
     if is_a(thing, partial):
         return _name_of(_PARTIAL_OF.__get__(thing))
     if is_a(thing, MethodType):
@@ -209,11 +219,12 @@ def _name_of(thing: Any) -> str | None:
     if is_a(thing, ModuleType) or not callable(thing):
         return None
     wrapped = stored(thing, "__wrapped__")  # as functools.lru_cache keeps it
-    if wrapped is not UNKNOWN and wrapped is not thing:
-        return _name_of(wrapped)
+    if wrapped is not UNKNOWN and depth < _DEEPEST_WRAPPER:
+        return _name_of(wrapped, depth + 1)
     return _follow_type(type(thing), ("__call__",))
 
 
+_DEEPEST_WRAPPER: Final = 16
 _PARTIAL_OF: Final[Any] = partial.__dict__["func"]
 
 

@@ -1,32 +1,43 @@
-"""CPU time of one thread, read from any thread."""
+"""CPU time of one thread, read from any thread.
+
+The clock is the kernel's own of a thread id (Linux: `MAKE_THREAD_CPUCLOCK`), not the one of
+`time.pthread_getcpuclockid`: the C library would crash on a thread that has ended, the kernel just
+says so. On other systems CPU time is not known.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
+from typing import Final
 
-__all__ = ["ThreadCpu"]
+__all__ = ["ThreadCpu", "thread_clock"]
+
+_CPUCLOCK_PERTHREAD_SCHED: Final = 6
+
+
+def thread_clock(native_id: int) -> int | None:
+    """Return the clock id of a thread's CPU time; `None` where there is no such clock."""
+    if sys.platform != "linux":
+        return None
+    return (~native_id << 3) | _CPUCLOCK_PERTHREAD_SCHED
 
 
 class ThreadCpu:
-    """The CPU time spent on the loop, in the thread `ident` or, later, in others."""
+    """The CPU time spent on the loop, in the thread `native_id` or, later, in others."""
 
-    def __init__(self, ident: int) -> None:
+    def __init__(self, native_id: int) -> None:
         self._clock: int | None = None
         self._before_ns = 0
         self._start_ns = 0
         self._last_ns = 0
-        self.follow(ident)
+        self.follow(native_id)
 
-    def follow(self, ident: int) -> None:
-        """Read the clock of the thread `ident` from now on; it must be alive."""
-        self.ident = ident
+    def follow(self, native_id: int) -> None:
+        """Read the clock of another thread from now on."""
+        self.native_id = native_id
         self._before_ns += self._last_ns - self._start_ns
-        self._clock = None
-        if hasattr(time, "pthread_getcpuclockid"):  # missing on Windows and macOS
-            try:
-                self._clock = time.pthread_getcpuclockid(ident)
-            except OSError:
-                self._clock = None
+        self._clock = thread_clock(native_id)
         self._start_ns = self._last_ns = self._now_ns() or 0
 
     def read_ns(self) -> int | None:

@@ -8,10 +8,12 @@ Linux `/proc/self/fd`; elsewhere every descriptor is "other".
 
 from __future__ import annotations
 
+import _socket
 import os
 import re
 import socket
 import stat
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -50,19 +52,20 @@ def detail_of(fd: int) -> str | None:
     """Return what is known of a descriptor, without the name of any file."""
     kind = kind_of(fd)
     if kind == "socket":
-        return _socket(fd)
+        return _socket_detail(fd)
     if kind == "file":
         mount = _mount(fd)
         return f"file on {mount[0]}" if mount else None
     return None
 
 
-def _socket(fd: int) -> str | None:
+def _socket_detail(fd: int) -> str | None:
     try:
         # An object around the host's descriptor, for its methods alone: it is detached before it
         # goes. Told that it does not block it leaves O_NONBLOCK alone, whatever the default
         # timeout of the host's sockets.
-        handle = socket.socket(type=socket.SOCK_STREAM | _NONBLOCK, fileno=fd)
+        # The C class: `socket.socket` may be the host's own by now.
+        handle = _socket.socket(type=socket.SOCK_STREAM | _NONBLOCK, fileno=fd)
     except OSError:
         return None
     try:
@@ -83,6 +86,8 @@ def _socket(fd: int) -> str | None:
     return f"{name} [{host}]:{port}" if ":" in host else f"{name} {host}:{port}"
 
 
+# A table of 100,000 sockets takes longer to read than the answer is worth.
+_MOST_SOCKETS: Final = 5000
 _NONBLOCK: Final = getattr(socket, "SOCK_NONBLOCK", 0)
 
 
@@ -92,7 +97,7 @@ def _connecting(fd: int, name: str) -> str:
         inode = str(os.fstat(fd).st_ino)
         with Path("/proc/self/net/tcp").open(encoding="ascii") as table:
             next(table)
-            for line in table:
+            for line in islice(table, _MOST_SOCKETS):
                 fields = line.split()
                 address, port = fields[2].split(":")
                 if fields[9] == inode and int(port, 16):  # none: it listens

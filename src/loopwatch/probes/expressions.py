@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import dis
 import linecache
+import re
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -25,6 +26,7 @@ _LEAVES: Final = "CALL of __exit__"
 _NONES: Final = 2
 _ITERATES: Final = frozenset({"FOR_ITER", "GET_ITER"})
 _CALLS: Final = "CALL"
+_ESCAPES: Final = re.compile(r"\\(?!\r?\n).", re.DOTALL)
 _DOTS: Final = frozenset({".", "..", "..."})
 
 
@@ -96,10 +98,10 @@ def _parse(text: str, opcode: str) -> Expression | None:
         return _import(text)
     if text.startswith(("with ", "async with ", "for ")):
         return _statement(text, opcode)
-    try:
-        node: ast.expr = ast.parse(f"({text}\n)", mode="eval").body
-    except (SyntaxError, ValueError, RecursionError):
+    statement = _first_statement(f"({text}\n)")
+    if not isinstance(statement, ast.Expr):
         return None
+    node = statement.value
     if isinstance(node, ast.Await):
         node = node.value
     if isinstance(node, ast.Call):
@@ -108,15 +110,22 @@ def _parse(text: str, opcode: str) -> Expression | None:
     return _with_method(node, method) if method is not None else None
 
 
+def _first_statement(text: str) -> ast.stmt | None:
+    # Escapes are only in strings, which nobody reads here; an unknown one would make the parser
+    # warn once more of what the host's own compilation warned of.
+    harmless = _ESCAPES.sub("__", text)
+    try:
+        return ast.parse(harmless).body[0]
+    except (SyntaxError, ValueError, IndexError, RecursionError, MemoryError):
+        return None
+
+
 def _statement(text: str, opcode: str) -> Expression | None:
     """Return what the statement enters, leaves or iterates.
 
     Up to 3.12 such an instruction spans all of the statement.
     """
-    try:
-        node = ast.parse(text).body[0]
-    except (SyntaxError, ValueError, IndexError):
-        return None
+    node = _first_statement(text)
     method = _method_of(opcode)
     if method is None:
         return None
@@ -161,10 +170,7 @@ def _called(function: ast.expr) -> Expression | None:
 
 
 def _import(text: str) -> Expression | None:
-    try:
-        node = ast.parse(text).body[0]
-    except (SyntaxError, ValueError, IndexError):
-        return None
+    node = _first_statement(text)
     if isinstance(node, ast.Import):
         return Expression((node.names[0].name,), imports=True)
     if isinstance(node, ast.ImportFrom):

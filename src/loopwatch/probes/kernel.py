@@ -148,12 +148,10 @@ class KernelThread:
 
     def _sleep(self) -> Sleep | None:
         fields = self._syscall.read(256).split()
-        if not fields:
-            return None
+        if not fields or fields[0] == b"-1":
+            return None  # not to be had, or blocked outside of any call: a page being read, say
         if fields[0] == b"running":
             return Sleep(RUNNING)
-        if fields[0] == b"-1":
-            return None  # blocked outside of any call: a page that is being read, for one
         name = self._names.get(int(fields[0]))
         kind = _KIND_OF.get(name or "")
         if name is None or kind is None:
@@ -212,7 +210,7 @@ class ThrottleProbe:
         path, key, self._unit_ns = _cpu_stat()
         self.path = str(path) if path is not None else None
         self._key = key.encode()
-        self._file = KernelFile(self.path) if self.path is not None else None
+        self._file = KernelFile(self.path, slow=True) if self.path is not None else None
 
     def read_ns(self) -> int | None:
         """Return the time throttled so far; `None` without a cgroup that has a CPU controller."""

@@ -22,10 +22,10 @@ import re
 import signal
 import sys
 import threading
-import time
 from typing import Any, Final, NamedTuple
 
 from loopwatch.clock import NS_PER_S, monotonic_ns
+from loopwatch.probes.cpu import thread_clock
 
 __all__ = ["NativeFrame", "NativeSampler", "NativeSamplerError", "Shot", "parse_dumps"]
 
@@ -33,9 +33,8 @@ __all__ = ["NativeFrame", "NativeSampler", "NativeSamplerError", "Shot", "parse_
 _GRACE_NS: Final = 8_000_000
 # And again and again at this interval, until somebody puts it off.
 _INTERVAL_NS: Final = 20_000_000
-# A dump of a deep stack is 10 kB. What does not fit is not written: the end of the list is lost.
-_PIPE_BYTES: Final = 262_144
-_F_SETPIPE_SZ: Final = 1031
+# What a pipe holds; a dump of a deep stack is 10 kB. What does not fit is not written.
+_PIPE_BYTES: Final = 65_536
 _SIGEV_THREAD_ID: Final = 4
 _SIG_DFL: Final = 0
 _SIG_IGN: Final = 1
@@ -90,7 +89,7 @@ class _TimerSpec(ctypes.Structure):
 class NativeSampler:
     """Samples one thread. `arm` may be called from any thread, the rest from the watchdog's."""
 
-    def __init__(self, ident: int, native_id: int) -> None:
+    def __init__(self, native_id: int) -> None:
         if sys.platform != "linux":
             raise NativeSamplerError("needs Linux timers")
         # PyDLL keeps the GIL: the calls take a microsecond.
@@ -112,21 +111,20 @@ class NativeSampler:
         self.after_ns = 0
         try:
             self._open()
-            self.follow(ident, native_id)
+            self.follow(native_id)
         except BaseException:
             self.stop()
             raise
 
-    def follow(self, ident: int, native_id: int) -> None:
-        """Sample the thread `ident` from now on; it must be alive."""
+    def follow(self, native_id: int) -> None:
+        """Sample the thread `native_id` from now on."""
         with self._lock:
             self._delete()
             event = _SigEvent(None, self.signum, _SIGEV_THREAD_ID, native_id)
             timer = ctypes.c_void_p()
-            try:
-                clock = time.pthread_getcpuclockid(ident)
-            except (AttributeError, OSError) as error:
-                raise NativeSamplerError(f"the thread has no CPU clock: {error}") from None
+            clock = thread_clock(native_id)
+            if clock is None:
+                raise NativeSamplerError("threads have no CPU clock")
             if self._libc.timer_create(
                 ctypes.c_int(clock), ctypes.byref(event), ctypes.byref(timer)
             ):
@@ -138,14 +136,15 @@ class NativeSampler:
 
         `on_loop` says who calls: the loop and the watchdog each have a buffer of their own.
         """
-        timer = self._timer
-        if timer is None:
-            return
         self.armed_ns = monotonic_ns()
         self.after_ns = after_ns = max(after_ns, 0) + _GRACE_NS
         spec = self._specs[on_loop]
         spec.value_s, spec.value_ns = divmod(after_ns, NS_PER_S)
-        self._settime(timer, 0, ctypes.byref(spec), None)
+        reference = ctypes.byref(spec)
+        # Last of all, as `stop` may be deleting it.
+        timer = self._timer
+        if timer is not None:
+            self._settime(timer, 0, reference, None)
 
     def collect(self) -> list[Shot]:
         """Return the shots since the last call, oldest first."""
@@ -164,28 +163,38 @@ class NativeSampler:
             self._delete()
             if self._write_fd < 0:
                 return
-            # A signal on its way would end the process once its action is the default again.
-            # Linux throws pending signals away when they become ignored.
-            self._libc.signal(self.signum, _SIG_IGN)
-            faulthandler.unregister(self.signum)
-            self._libc.signal(self.signum, _SIG_DFL)
+            self._restore()
             self._close()
 
     def forget(self) -> None:
         """Let go in a forked child: it has inherited the pipe and the handler, but no timer."""
         self._timer = None
         if self._write_fd >= 0:
-            faulthandler.unregister(self.signum)
+            self._restore()
             self._close()
 
-    def _open(self) -> None:
-        import fcntl  # noqa: PLC0415 - not on Windows
+    def _restore(self) -> None:
+        action = self._action()
+        if action is None or action[0] != self._handler:
+            # The host has taken the signal meanwhile: faulthandler forgets it, the host keeps it.
+            faulthandler.unregister(self.signum)
+            if action is not None:
+                self._libc.sigaction(self.signum, ctypes.byref(action), None)
+            return
+        # A signal on its way would end the process once its action is the default again.
+        # Linux throws pending signals away when they become ignored.
+        self._libc.signal(self.signum, _SIG_IGN)
+        faulthandler.unregister(self.signum)
+        self._libc.signal(self.signum, _SIG_DFL)
 
+    def _action(self) -> Any:
+        """Return what is done about our signal: an array whose first field is the handler."""
+        action = (ctypes.c_void_p * 32)()
+        failed = self._libc.sigaction(self.signum, None, ctypes.byref(action))
+        return None if failed else action
+
+    def _open(self) -> None:
         self._read_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            fcntl.fcntl(self._write_fd, _F_SETPIPE_SZ, _PIPE_BYTES)
-        except OSError:
-            pass  # the limit of this user: the usual 64 kB hold a few dumps
         try:
             faulthandler.register(self.signum, file=self._write_fd, all_threads=False, chain=False)
         except (AttributeError, OSError, RuntimeError, ValueError) as error:
@@ -193,11 +202,14 @@ class NativeSampler:
             os.close(self._write_fd)
             self._read_fd = self._write_fd = -1
             raise NativeSamplerError(f"faulthandler.register: {error}") from None
+        action = self._action()
+        self._handler = action[0] if action is not None else None
 
     def _close(self) -> None:
-        os.close(self._read_fd)
-        os.close(self._write_fd)
+        fds = (self._read_fd, self._write_fd)
         self._read_fd = self._write_fd = -1
+        for fd in fds:
+            os.close(fd)
 
     def _delete(self) -> None:
         timer, self._timer = self._timer, None

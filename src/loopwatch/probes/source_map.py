@@ -24,6 +24,7 @@ __all__ = ["SourceMap"]
 
 _ESCAPE: Final = re.compile(r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8}")
 _CACHED: Final = 1024
+_STACKS_CACHED: Final = 32
 
 
 class SourceMap:
@@ -31,6 +32,8 @@ class SourceMap:
 
     def __init__(self) -> None:
         self._positions: dict[NativeFrame, Position] = {}
+        self._modules = 0
+        self._homes: dict[object, str] = {}
         # The stacks of one call are alike.
         self._stacks: dict[tuple[NativeFrame, ...], Stack] = {}
 
@@ -40,7 +43,7 @@ class SourceMap:
         """Return the stack these frames are, and what its frames call where that is certain."""
         known = self._stacks.get(frames)
         if known is None:
-            if len(self._stacks) >= _CACHED:
+            if len(self._stacks) >= _STACKS_CACHED:
                 self._stacks.clear()
             known = self._stacks[frames] = self._stack(frames, is_in_app)
         return known
@@ -62,8 +65,33 @@ class SourceMap:
         if known is None:
             if len(self._positions) >= _CACHED:
                 self._positions.clear()
-            known = self._positions[frame] = _find(frame)
+            known = self._positions[frame] = self._find(frame)
         return known
+
+    def _find(self, frame: NativeFrame) -> Position:
+        file, function = _unescaped(frame.file), _unescaped(frame.name)
+        home, module = self._home(file)
+        if module is not None:
+            for code in _codes(vars(module), home, file):
+                if function in {code.co_name, code.co_qualname} and _spans(code, frame.line):
+                    return Position(code, -1, frame.line, home)
+        code = compile("", file, "exec").replace(co_name=function, co_qualname=function)
+        return Position(code, -1, frame.line, home)
+
+    def _home(self, file: str) -> tuple[str, ModuleType | None]:
+        """Return the module that was loaded from a file; all files are looked up at once."""
+        modules = sys.modules
+        if len(modules) != self._modules:
+            self._modules = len(modules)
+            self._homes = {
+                # A module is a plain object here; lazy ones and stand-ins have nothing of interest.
+                vars(module).get("__file__"): name
+                for name, module in list(modules.items())
+                if type(module) is ModuleType
+            }
+        name = self._homes.get(file, "")
+        module = modules.get(name)
+        return name, module if type(module) is ModuleType else None
 
 
 def _callee(position: Position) -> str | None:
@@ -71,21 +99,6 @@ def _callee(position: Position) -> str | None:
     if module is None:
         return None
     return callee_on_line(position.code, position.line, vars(module))
-
-
-def _find(frame: NativeFrame) -> Position:
-    file, function = _unescaped(frame.file), _unescaped(frame.name)
-    home = ""
-    for name, module in list(sys.modules.items()):
-        # A module is a plain object here; lazy ones and stand-ins have nothing of interest.
-        if type(module) is not ModuleType or vars(module).get("__file__") != file:
-            continue
-        home = name
-        for code in _codes(vars(module), name, file):
-            if function in {code.co_name, code.co_qualname} and _spans(code, frame.line):
-                return Position(code, -1, frame.line, name)
-    code = compile("", file, "exec").replace(co_name=function, co_qualname=function)
-    return Position(code, -1, frame.line, home)
 
 
 def _unescaped(text: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from loopwatch.model import Frame, TaskInfo
-from loopwatch.probes.callees import callee_at, public_name
+from loopwatch.probes.callees import callee_at, is_known, make_known, public_name
 from loopwatch.probes.variables import variable
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ class Capture:
 
     def __init__(self, ident: int, base_depth: int) -> None:
         """Take the stack of thread `ident` without its `base_depth` outermost frames."""
+        self._ident = ident
+        self._base_depth = base_depth
         frames = []
         frame = _frame_of(ident)
         while frame is not None:
@@ -104,19 +106,36 @@ class Capture:
         self.positions = tuple(_position(frame) for frame in self._frames)
 
     def stack(self, is_in_app: Callable[[CodeType, str], bool]) -> Stack:
-        """Return the stack with the names of what is called, and let go of the frames."""
-        frames, self._frames = self._frames, []
+        """Return the stack with the names of what is called, and let go of the frames.
+
+        Source files are read without the frames: the host's locals must not wait for a disk, and
+        must not be the watchdog's to finalize because everybody else has let go meanwhile.
+        """
         positions = self.positions
         blamed = next((n for n, p in enumerate(positions) if is_in_app(p.code, p.module)), None)
-        call = callee_at(frames[blamed], positions[blamed].lasti) if blamed is not None else None
+        wanted = {0, blamed or 0} if positions else set()
+        calls = self._calls(sorted(wanted))
+        call = calls.get(blamed) if blamed is not None else None
         if blamed and call is None:
             # It called something that has a frame: that one's name will do.
             inner = positions[blamed - 1]
             call = public_name(inner.module, inner.code.co_qualname)
-        last_call = call
-        if frames and blamed != 0:
-            last_call = callee_at(frames[0], positions[0].lasti)
-        return Stack(positions, call, last_call)
+        return Stack(positions, call, calls.get(0))
+
+    def _calls(self, numbers: list[int]) -> dict[int, str | None]:
+        """Return what these frames are calling; nothing of those that have moved on."""
+        frames, self._frames = self._frames, []
+        places = [(n, self.positions[n].code, self.positions[n].lasti) for n in numbers]
+        if not all(is_known(code, lasti) for _, code, lasti in places):
+            frames.clear()
+            for _, code, lasti in places:
+                make_known(code, lasti)
+            again = Capture(self._ident, self._base_depth)
+            if len(again.positions) != len(self.positions):
+                return {}
+            places = [row for row in places if again.positions[row[0]] == self.positions[row[0]]]
+            frames = again._frames
+        return {n: callee_at(frames[n], lasti) for n, _, lasti in places}
 
 
 def _position(frame: FrameType) -> Position:

@@ -1,17 +1,18 @@
 """Which other threads of the process used the CPU, and where they are.
 
-CPU time comes from Linux `/proc/self/task/TID/schedstat`: asking the C library for the clock of a
-thread that has just ended would crash. It is read once a second, and only while threads other
-than the loop's and ours burn CPU at all; on other systems nobody is named.
+CPU time comes from the kernel's clock of each thread, a microsecond each. It is read once a second,
+and only while threads other than the loop's and ours burn CPU at all; where there is no such
+clock nobody is named.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import Final, NamedTuple
 
-from loopwatch.probes.kernel_files import KernelFile
+from loopwatch.probes.cpu import thread_clock
 
 __all__ = ["OtherThreads", "ThreadShare"]
 
@@ -85,7 +86,8 @@ def _is_other(thread: threading.Thread, loop_ident: int) -> bool:
 
 
 def _cpu_ns(native_id: int) -> int:
-    file = KernelFile(f"/proc/self/task/{native_id}/schedstat", 128)
-    fields = file.read().split()
-    file.close()
-    return int(fields[0]) if fields else 0
+    clock = thread_clock(native_id)
+    try:
+        return time.clock_gettime_ns(clock) if clock is not None else 0
+    except OSError:
+        return 0  # it has ended

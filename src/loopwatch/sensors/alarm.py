@@ -54,6 +54,7 @@ class Alarm:
         self._others = _TimerSpec()
         # What the alarm was set to last: waking up later than this means waiting for the GIL.
         self.at_ns = monotonic_ns()
+        self._woken = False
         # Told whenever the alarm is set: for how long from now, and whether the loop put it off.
         # What it does must take microseconds.
         self.on_set: Callable[[int, bool], None] | None = None
@@ -68,14 +69,18 @@ class Alarm:
     def sleep_until(self, at_ns: int) -> None:
         """Sleep until that moment of the monotonic clock, until put off, or until `wake`."""
         self.at_ns = at_ns
-        if self.on_set is not None:
-            self.on_set(at_ns - monotonic_ns(), False)
+        on_set = self.on_set
+        if on_set is not None:
+            on_set(at_ns - monotonic_ns(), False)
         if self._fd < 0:
             timeout_s = max(0, at_ns - monotonic_ns()) / NS_PER_S
             self._lock.acquire(timeout=timeout_s)
             return
         self._arm(self._own, at_ns)
+        if self._woken:
+            self._arm(self._own, 1)
         os.read(self._fd, 8)
+        self._woken = False
 
     def put_off(self, now_ns: int, at_ns: int) -> None:
         """Let the sleeper sleep until that moment instead. Never waits."""
@@ -85,13 +90,17 @@ class Alarm:
             self.missed = (self.at_ns, now_ns)
         self.at_ns = at_ns
         self._arm(self._others, at_ns)
-        if self.on_set is not None:
-            self.on_set(at_ns - now_ns, True)
+        if self._woken:
+            self._arm(self._others, 1)
+        on_set = self.on_set
+        if on_set is not None:
+            on_set(at_ns - now_ns, True)
 
     def wake(self) -> None:
         """Wake the sleeper, or cut its next sleep short. Never waits."""
         self.at_ns = monotonic_ns()
         if self._fd >= 0:
+            self._woken = True  # whoever sets the time in this moment must not undo it
             self._arm(_TimerSpec(), 1)
             return
         try:

@@ -11,7 +11,7 @@ import inspect
 import sys
 import time
 from collections import deque
-from threading import get_ident
+from threading import get_ident, get_native_id
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from loopwatch.clock import NS_PER_S, monotonic_ns
@@ -65,6 +65,7 @@ class Sidecar:
         self.due_ns = 0
         # The thread that runs the loop: it may be run again, on another one.
         self.ident = get_ident()
+        self.native_id = get_native_id()
         # Frames of the thread above the loop's callbacks (those that run the loop itself).
         self.base_depth = 0
 
@@ -109,11 +110,13 @@ class Sidecar:
             return
         self._beats.append(Beat(self.number, self.due_ns, ran_ns, time.thread_time_ns()))
         self.number += 1
-        self.ident = get_ident()
+        if (ident := get_ident()) != self.ident:
+            self.native_id = get_native_id()
+            self.ident = ident
         self.base_depth = _depth(sys._getframe().f_back)  # noqa: SLF001 - these run the loop
         try:
             self._schedule()
-        except RuntimeError:
+        except Exception:  # noqa: BLE001 - nothing of ours may reach the loop's exception handler
             self._handle = None  # the loop is being closed: no further beat
 
 
