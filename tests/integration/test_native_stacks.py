@@ -677,6 +677,10 @@ def test_a_thread_that_has_ended_is_refused_and_nothing_more() -> None:
     thread.start()
     thread.join()
     assert thread.native_id is not None
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/self/task/{thread.native_id}").exists():
+        assert time.monotonic() < deadline, "the kernel keeps it"
+        time.sleep(0.001)  # Python is done with a thread a moment before the kernel is
     with pytest.raises(NativeSamplerError):
         NativeSampler(thread.native_id)
     assert ThreadCpu(thread.native_id).read_ns() is None
