@@ -19,6 +19,7 @@ import pytest
 from tests.conftest import needs_uvloop
 
 app = pytest.importorskip("loopwatch.demo.app", reason="the extra `demo` is not installed here")
+mistakes = app.mistakes
 
 ROW = re.compile(r" *(\d+) +([\d.]+) s +([\d.]+) s +([\d.]+) s  (\w+) +(\S+) +(\S+) +(.+)")
 STALLS = re.compile(r'^loopwatch_stalls_total\{.*loop="main".*\} (\d+)\.0$', re.MULTILINE)
@@ -141,7 +142,10 @@ def test_every_mistake_is_named(finished: Finished) -> None:
         # Both are shown rounded to a millisecond.
         assert row.longest_s - 0.001 <= row.total_s <= row.stalls * (row.longest_s + 0.001)
         assert row.caller == mistake.handler.__qualname__
-        assert row.task == f"GET {mistake.path}"
+        # Of a C call that kept the GIL the signal handler sees the stack, not the task: that is
+        # known only if the watchdog, among all who want the GIL then, comes before it moves on.
+        unseen = {"-"} if mistake.culprit is mistakes.trim_comment else set()
+        assert row.task in {f"GET {mistake.path}", *unseen}
 
 
 def test_the_blamed_line_is_shown(finished: Finished) -> None:
