@@ -114,7 +114,7 @@ class Ledger:
         """Count a stall that has crossed the threshold and goes on."""
         self._count(record)
         self._stalled = (Active(since_ns, record.cause, record), self._stall_ns)
-        self.stalls.append(record)
+        self._remember(record)
 
     def closed(self, since_ns: int, end_ns: int, record: Stall) -> None:
         """Add a stall that is over to the totals; one that was never opened is counted here."""

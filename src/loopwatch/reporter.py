@@ -53,22 +53,15 @@ class Reporter:
 
     def reconsider(self, track: Track[Seen], now_ns: int) -> None:
         """Tell an excused stall after all, if it has outgrown its excuse."""
-        if track.excuse in (None, _DEBUGGER):
-            return
-        allowed, track.allowed = track.allowed, None
-        record = self._recorder.record(track, now_ns)
-        if record.allowed is not None:
-            track.allowed = allowed
-            return
-        track.excuse = None
-        record = self._limited(track, record, now_ns)
-        self._ledger.opened(track.start_ns, record)
-        self._deliver(track, record)
+        record = self._outgrown(track, now_ns)
+        if record is not None:
+            self._ledger.opened(track.start_ns, record)
+            self._deliver(track, record)
 
     def closed(self, track: Track[Seen], now_ns: int) -> None:
         """Tell a stall that is over."""
         end_ns = track.end_ns if track.end_ns is not None else now_ns
-        self.reconsider(track, now_ns)
+        self._outgrown(track, now_ns)
         if track.id:
             record = self._recorder.record(track, now_ns)
         else:
@@ -82,6 +75,18 @@ class Reporter:
             self._ledger.lag.skip(end_ns)
         else:
             self._ledger.excused_closed(track.start_ns, end_ns, record)
+
+    def _outgrown(self, track: Track[Seen], now_ns: int) -> Stall | None:
+        """Take the excuse from a stall that it no longer covers; return the record if so."""
+        if track.excuse in (None, _DEBUGGER):
+            return None
+        allowed, track.allowed = track.allowed, None
+        record = self._recorder.record(track, now_ns)
+        if record.allowed is not None:
+            track.allowed = allowed
+            return None
+        track.excuse = None
+        return self._limited(track, record, now_ns)
 
     def _first_record(self, track: Track[Seen], now_ns: int) -> Stall:
         record = self._recorder.record(track, now_ns)

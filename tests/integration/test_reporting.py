@@ -179,3 +179,25 @@ def test_build_info_says_whether_native_stacks_work(run_exact: Run) -> None:
 
     assert run_exact(main("auto")) == ("on" if sys.platform == "linux" else "unavailable")
     assert run_exact(main("off")) == "off"
+
+
+@pytest.mark.parametrize("goes_on_s", [0.15, 0.6])
+def test_a_stall_that_outgrows_its_excuse_is_told_once(
+    run_exact: Run, told: Told, goes_on_s: float
+) -> None:
+    """An allowed moment does not excuse what follows: one final record, one entry, counted."""
+
+    async def main() -> Any:
+        with loopwatch.install(on_stall=told, exporters=[]) as agent:
+            await asyncio.sleep(0.05)
+            with loopwatch.allow_blocking("a moment"):
+                nap(0.11)
+            nap(goes_on_s)
+            await settle(told)
+            return agent.snapshot(), agent.stalls
+
+    now, stalls = run_exact(main())
+    assert len(told.final) == 1
+    assert told.final[0].allowed is None
+    assert len(stalls) == 1
+    assert sum(now.stalls_total.values()) == 1

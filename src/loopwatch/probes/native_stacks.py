@@ -24,7 +24,7 @@ import sys
 import threading
 from typing import Any, Final, NamedTuple
 
-from loopwatch.clock import NS_PER_S, monotonic_ns
+from loopwatch.clock import NS_PER_S
 from loopwatch.probes.cpu import thread_clock
 
 __all__ = ["NativeFrame", "NativeSampler", "NativeSamplerError", "Shot", "parse_dumps"]
@@ -105,9 +105,7 @@ class NativeSampler:
         self._read_fd = self._write_fd = -1
         self.signum = self._free_signal()
         self._specs = {True: self._spec(), False: self._spec()}
-        # When it was armed last, and to what. If that moment had passed at the next call, shots
-        # may be in the pipe, and they were counted from here.
-        self.armed_ns = monotonic_ns()
+        # The CPU time it was armed with last: shots are counted from there.
         self.after_ns = 0
         try:
             self._open()
@@ -136,7 +134,6 @@ class NativeSampler:
 
         `on_loop` says who calls: the loop and the watchdog each have a buffer of their own.
         """
-        self.armed_ns = monotonic_ns()
         self.after_ns = after_ns = max(after_ns, 0) + _GRACE_NS
         spec = self._specs[on_loop]
         spec.value_s, spec.value_ns = divmod(after_ns, NS_PER_S)
