@@ -249,7 +249,12 @@ class Agent:
             raise
 
     def _start_exporters(self) -> None:
-        source = Source(self.config, self.snapshot)
+        source = Source(
+            self.config,
+            self.snapshot,
+            spent=self._ledger.spent,
+            fault=partial(self._delivery.fault, "exporter"),
+        )
         for exporter in self._exporters:
             try:
                 exporter.start(source)

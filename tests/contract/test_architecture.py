@@ -25,7 +25,7 @@ LAYERS = [
     {"watchdog"},
     {"agent"},
     {"registry"},
-    {"integrations", "demo", "doctor"},
+    {"integrations", "demo", "doctor", "assets"},
     {"cli", "__init__", "__main__"},
 ]
 STRANGERS = {"sensors", "probes", "diagnosis"}

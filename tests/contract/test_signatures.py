@@ -38,6 +38,12 @@ def is_stdlib(target: str) -> bool:
     return target.split(".", maxsplit=1)[0] in sys.stdlib_module_names
 
 
+def package_of(target: str) -> str:
+    """Return the package that is installed or not; `google` is a namespace of many."""
+    parts = target.split(".")
+    return ".".join(parts[: 1 + (parts[0] == "google")])
+
+
 def resolve(target: str) -> Any:
     """Return what a dotted name stands for: the longest module that imports, then attributes."""
     parts = target.split(".")
@@ -62,7 +68,7 @@ def resolved() -> tuple[dict[str, Any], list[str], list[str]]:
         warnings.simplefilter("ignore")
         for target in TARGETS:
             try:
-                importlib.import_module(target.split(".")[0])
+                importlib.import_module(package_of(target))
             except Exception:  # a third party that is not installed, or does not run here
                 absent.append(target)
                 continue

@@ -14,12 +14,22 @@ if TYPE_CHECKING:
 __all__ = ["Exporter", "Source"]
 
 
+def _ignore(*_: object) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What an exporter may read: the settings, and what is true now (any thread)."""
+    """What an exporter may read: the settings, and what is true now (any thread).
+
+    An exporter with a thread of its own tells `spent` the thread's name and CPU time so far (ns),
+    and `fault` what it was doing when which error came: counted, and logged once.
+    """
 
     config: Config
     snapshot: Callable[[], Snapshot]
+    spent: Callable[[str, int], None] = _ignore
+    fault: Callable[[str, BaseException], None] = _ignore
 
 
 class Exporter:
@@ -35,7 +45,11 @@ class Exporter:
         """Get ready. Raise `LoopwatchError` if the settings cannot work."""
 
     def export(self, stall: Stall) -> None:
-        """Take one record: `phase` ongoing while the stall lasts, then final, same `id`."""
+        """Take one record: `phase` ongoing while the stall lasts, then final, same `id`.
+
+        Runs in a copy of the context of the task that was blocked, where that can be read: its
+        OpenTelemetry span and what the host bound to its log are the current ones.
+        """
 
     def stop(self) -> None:
         """Let go of everything. Idempotent."""
