@@ -10,15 +10,15 @@ import logging
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Final
-
-from loopwatch.model import Stall
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextvars import Context
 
     from loopwatch.exporters.base import Exporter
     from loopwatch.ledger import Ledger
+    from loopwatch.model import Stall
 
 __all__ = ["Delivery"]
 
@@ -27,7 +27,15 @@ log = logging.getLogger("loopwatch")
 # A blocked exporter must not keep its host from stopping.
 _FLUSH_S: Final = 0.5
 
-_Item = Stall | str | None
+
+class _Parcel(NamedTuple):
+    """A record, and the context of the task it is about, where that could be read."""
+
+    stall: Stall
+    context: Context | None
+
+
+_Item = _Parcel | str | None
 
 
 class Delivery:
@@ -53,9 +61,9 @@ class Delivery:
         """Start the thread."""
         self._thread.start()
 
-    def deliver(self, stall: Stall) -> None:
-        """Hand a record over. Never waits."""
-        self._put(stall)
+    def deliver(self, stall: Stall, context: Context | None = None) -> None:
+        """Hand a record over; exporters will run in `context`, a copy of a task's. Never waits."""
+        self._put(_Parcel(stall, context))
 
     def fault(self, component: str, what: str, error: BaseException) -> None:
         """Count a failure of ours, and log the first of each component from the delivery thread.
@@ -83,12 +91,12 @@ class Delivery:
         lost = 0
         while not self._queue.empty():
             try:
-                lost += isinstance(self._queue.get_nowait(), Stall)
+                lost += isinstance(self._queue.get_nowait(), _Parcel)
             except queue.Empty:
                 break  # the thread was faster
         self._ledger.drop("shutdown", lost)
 
-    def _put(self, item: Stall | str) -> None:
+    def _put(self, item: _Parcel | str) -> None:
         try:
             self._queue.put_nowait(item)
         except queue.Full:
@@ -104,8 +112,13 @@ class Delivery:
                 break
             if isinstance(item, str):
                 log.warning("loopwatch: %s", item)
+            elif item.context is None:
+                self._export(item.stall)
             else:
-                self._export(item)
+                # What the host bound for the request (a span, a request id) is bound here as well,
+                # for its own log processors: none of it is in the record.
+                item.context.run(self._export, item.stall)
+            del item  # and with it what the context holds, while the queue is empty
             self._ledger.spent("delivery", time.thread_time_ns())
             if self._stopping and self._queue.empty():
                 break

@@ -84,7 +84,7 @@ class Seen(NamedTuple):
     `late` means that the watchdog came far later than it wanted to: something held the GIL, and
     what did may be gone from the stack by now. `task_id` is 0 in a plain callback, `None` where
     nobody knows. `in_call` says that the innermost frame was in the middle of a
-    C call for sure, and not just between two.
+    C call for sure, and not just between two. `context` is a copy of the context of the task.
     """
 
     stack: Stack
@@ -98,6 +98,7 @@ class Seen(NamedTuple):
     victims: int | None = None
     task_id: int | None = None
     in_call: bool = False
+    context: Context | None = None
 
 
 class Findings(NamedTuple):
@@ -270,10 +271,11 @@ class Forensics:
         if not is_still_there():
             return None
         request = requests.read_request(context) if context is not None else None
-        del context
         fd = sleep.fd if sleep is not None else None
         return seen._replace(
             request=request,
+            # A copy takes no time whatever is in it, and may be entered: the task's own is taken.
+            context=context.copy() if context is not None else None,
             stack=capture.stack(self._namer.is_in_app),
             detail=detail_of(fd) if fd is not None else None,
         )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 from loopwatch.recorder import WARM_UP
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
     from loopwatch.delivery import Delivery
     from loopwatch.diagnosis.limits import RateLimit
     from loopwatch.diagnosis.tracker import Track
@@ -107,6 +109,14 @@ class Reporter:
 
     def _deliver(self, track: Track[Seen], record: Stall) -> None:
         if track.told:
-            self._delivery.deliver(record)
+            self._delivery.deliver(record, _context(track, record))
         else:
             self._ledger.drop("rate_limited")
+
+
+def _context(track: Track[Seen], record: Stall) -> Context | None:
+    """Return the context of the task that the record names, as it was when last seen."""
+    for _, look in reversed(track.samples):
+        if look.context is not None and look.task == record.task:
+            return look.context
+    return None
