@@ -66,13 +66,13 @@ class Delivery:
         self._put(_Parcel(stall, context))
 
     def fault(self, component: str, what: str, error: BaseException) -> None:
-        """Count a failure of ours, and log the first of each component from the delivery thread.
+        """Count a failure of ours, and log the first of each kind from the delivery thread.
 
         The type of the error is told, not its message: a message may carry values of the host.
         """
         self._ledger.error(component)
-        if component not in self._told:
-            self._told.add(component)
+        if what not in self._told:
+            self._told.add(what)
             self._put(
                 f"{what} failed with {type(error).__name__}; further failures are counted "
                 f'in loopwatch_errors_total{{component="{component}"}}'

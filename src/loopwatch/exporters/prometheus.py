@@ -6,9 +6,11 @@ registered once. It leaves the registry with the last agent.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -24,7 +26,8 @@ from loopwatch.catalogue import METRICS, Kind, Metric
 from loopwatch.exporters.base import Exporter, Source
 
 if TYPE_CHECKING:
-    from loopwatch.model import LagHistogram, Snapshot
+    from loopwatch.exporters.multiprocess import SharedFiles
+    from loopwatch.model import LagHistogram, Snapshot, Stall
 
 __all__ = ["LoopwatchCollector", "PrometheusExporter", "render", "render_alone"]
 
@@ -74,24 +77,50 @@ class LoopwatchCollector(Collector):
 
 
 class PrometheusExporter(Exporter):
-    """Puts the metrics into `registry`, by default the process's own."""
+    """Puts the metrics into `registry`, by default the process's own.
+
+    Where `PROMETHEUS_MULTIPROC_DIR` is set they are in the files there, too.
+    """
 
     name = "prometheus"
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self.registry = registry
         self._read: Read | None = None
+        self._shared: SharedFiles | None = None
 
     def start(self, source: Source) -> None:
         """Register; a name that is already taken in the registry raises `ValueError`."""
         _join(self.registry, source.snapshot)
         self._read = source.snapshot
+        self._share(source)
+
+    def export(self, stall: Stall) -> None:  # noqa: ARG002 - readers ask for a snapshot
+        """Write the files of several workers now; anybody else reads when they want to."""
+        if self._shared is not None:
+            self._shared.soon()
 
     def stop(self) -> None:
-        """Leave the registry."""
+        """Leave the registry, and the files of several workers."""
         read, self._read = self._read, None
         if read is not None:
             _leave(self.registry, read)
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.stop()
+
+    def _share(self, source: Source) -> None:
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if not folder:
+            return
+        from loopwatch.exporters.multiprocess import SharedFiles  # noqa: PLC0415 - few have it
+
+        try:
+            self._shared = SharedFiles(Path(folder), source)
+            self._shared.start()
+        except OSError as error:
+            what = f"writing to PROMETHEUS_MULTIPROC_DIR={folder} (is it a writable directory?)"
+            source.fault(what, error)
 
     def explain(self, error: Exception) -> str:
         """Return the registry's own words: they hold metric names, no values."""
@@ -102,6 +131,9 @@ class PrometheusExporter(Exporter):
         collector = _COLLECTORS.get(self.registry)
         if collector is not None:
             collector.clear()
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.forget()
 
 
 def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
