@@ -58,6 +58,7 @@ if uvloop is not None:
 SENSORS = {"asyncio": "selector", "uvloop": "libuv", "opaque": "tick"}
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
+Child = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def _run(factory: Callable[[], asyncio.AbstractEventLoop], main: Coroutine[Any, Any, Any]) -> Any:
@@ -116,7 +117,7 @@ def _signal_handlers() -> dict[int, Any]:
 
 
 @pytest.fixture
-def child(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def child(tmp_path: Path) -> Child:
     """Run a script in a child process and wait for it."""
 
     def run(script: str, *args: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:

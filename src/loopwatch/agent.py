@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -281,14 +282,15 @@ class Agent:
         servers = [other.server for other in others if other.server is not None]
         shared = [s for s in servers if port and (s.host, s.asked_port) == (host, port)]
         try:
-            server = shared[0] if shared else HttpServer(host, port)
+            server = shared[0] if shared else self._bind(HttpServer, host, port)
             if not shared:
                 server.start()
         except OSError as error:
             # The app matters more than its metrics: one clear line, and it runs on.
             log.error(  # noqa: TRY400 - a traceback adds nothing to "port taken"
                 "loopwatch: cannot listen on %s:%d (%s); set http_port to a free port, or 0 to "
-                "have one picked. The loop is watched, but not served here",
+                "have one picked, or http_port_count to the number of workers. The loop is "
+                "watched, but not served here",
                 host,
                 port,
                 error.strerror or error,
@@ -305,6 +307,17 @@ class Agent:
         server.add(self._view)
         self._http = server
         log.info("loopwatch: serving on http://%s:%d", server.host, server.port)
+
+    def _bind(self, server: type[HttpServer], host: str, port: int) -> HttpServer:
+        """Return a server on the first port that is free; raises `OSError` if none is."""
+        last = port + (self.config.http_port_count - 1 if port else 0)
+        for candidate in range(port, last):
+            try:
+                return server(host, candidate, asked_port=port)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        return server(host, last, asked_port=port)
 
     def _registry(self) -> Callable[[str], tuple[bytes, str]] | None:
         """Return what renders the registry this agent exports to, if it does."""

@@ -12,11 +12,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
-    from loopwatch.model import Snapshot
+    from loopwatch.model import Snapshot, Trace
 
-__all__ = ["LAG_BOUNDS_S", "METRICS", "Kind", "Metric", "Reading"]
+__all__ = ["LAG_BOUNDS_S", "METRICS", "Kind", "Metric", "Reading", "Traced"]
 
 # Holds 0.1, 0.25 and 0.5 exactly: the bounds that dashboards and rules compare with.
 LAG_BOUNDS_S: Final = (
@@ -24,6 +24,12 @@ LAG_BOUNDS_S: Final = (
 )  # fmt: skip
 
 Reading = tuple[tuple[str, ...], float]
+# What a counter grew by, in which trace.
+Traced = tuple["Trace", float]
+
+
+def _no_exemplars(_: Snapshot) -> Mapping[tuple[str, ...], Traced]:
+    return {}
 
 
 class Kind(StrEnum):
@@ -36,7 +42,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One row. `read` yields (label values, value) and nothing where the sensor cannot know."""
+    """One row. `read` yields (label values, value) and nothing where the sensor cannot know.
+
+    `exemplars` gives an example by label values, where a request of a trace was stalled.
+    """
 
     name: str
     otel: str
@@ -45,6 +54,7 @@ class Metric:
     labels: tuple[str, ...]
     help: str
     read: Callable[[Snapshot], Iterable[Reading]]
+    exemplars: Callable[[Snapshot], Mapping[tuple[str, ...], Traced]] = _no_exemplars
 
 
 def _one(value: float | None) -> Iterable[Reading]:
@@ -96,11 +106,13 @@ METRICS: Final[tuple[Metric, ...]] = (
         "loopwatch_stalls_total", "loopwatch.stalls", Kind.COUNTER, "{stall}", ("cause",),
         "Stalls longer than the threshold, counted when they begin. The log has the line.",
         lambda s: [((cause.value,), n) for cause, n in s.stalls_total.items()],
+        lambda s: {(cause.value,): (trace, 1.0) for cause, trace in s.traces.items()},
     ),
     Metric(
         "loopwatch_stall_seconds_total", "loopwatch.stall", Kind.COUNTER, "s", ("cause",),
         "Seconds spent in stalls, growing while one lasts. Its rate is the share of time lost.",
         lambda s: [((cause.value,), v) for cause, v in s.stall_s_total.items()],
+        lambda s: {(c.value,): (trace, trace.duration_s) for c, trace in s.traces.items()},
     ),
     Metric(
         "loopwatch_excused_stalls_total", "loopwatch.excused.stalls",

@@ -22,6 +22,8 @@ __all__ = ["ENV_PREFIX", "Config", "Setting", "settings"]
 
 ENV_PREFIX: Final = "LOOPWATCH_"
 
+_PORTS: Final = 65536
+
 T = TypeVar("T")
 
 # Kubernetes puts these into every pod beside a Service that is called loopwatch.
@@ -191,9 +193,15 @@ class Config:
     )
     http_port: int | None = _setting(
         None,
-        _count(0, 65535, optional=True),
+        _count(0, _PORTS - 1, optional=True),
         "port",
         "serve /metrics, /livez and /api from a thread of its own; 0 picks a free port",
+    )
+    http_port_count: int = _setting(
+        1,
+        _count(1, 1000),
+        "ports",
+        "workers of one host: each takes the first free one of so many ports from http_port on",
     )
     http_host: str = _setting("127.0.0.1", _text(), "address", "the address http_port listens on")
     stall_log: str | os.PathLike[str] | None = _setting(
@@ -214,6 +222,12 @@ class Config:
             raise ConfigError(
                 f"hang_threshold_s={self.hang_threshold_s!r} is below "
                 f"stall_threshold_s={self.stall_threshold_s!r}: a hang is a long stall, raise it"
+            )
+
+        if self.http_port and self.http_port + self.http_port_count > _PORTS:
+            raise ConfigError(
+                f"http_port={self.http_port} and http_port_count={self.http_port_count} go beyond "
+                f"port {_PORTS - 1}: lower one of them"
             )
 
     @classmethod

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from loopwatch.catalogue import LAG_BOUNDS_S
 from loopwatch.clock import NS_PER_S, monotonic_ns, ns_to_s, unix_s
 from loopwatch.lag import LagRecorder
-from loopwatch.model import Cause, Executor, Snapshot, Stall, Thresholds
+from loopwatch.model import Cause, Executor, Snapshot, Stall, Thresholds, Trace
 
 if TYPE_CHECKING:
     from loopwatch.config import Config
@@ -78,6 +78,7 @@ class Ledger:
         self._stalled: tuple[Active | None, dict[Cause, int]] = (None, dict.fromkeys(Cause, 0))
         # What readers were told: a stall's end lies a moment before the look that finds it.
         self._told_stall_ns = dict.fromkeys(Cause, 0)
+        self._traces: dict[Cause, Trace] = {}
         self._loop_time_ns: tuple[int, int] | None = None
         self._looked_ns = now_ns
         self._idle_seen_ns = 0
@@ -114,6 +115,7 @@ class Ledger:
         """Count a stall that has crossed the threshold and goes on."""
         self._count(record)
         self._stalled = (Active(since_ns, record.cause, record), self._stall_ns)
+        self._trace(record.cause, record)
         self._remember(record)
 
     def closed(self, since_ns: int, end_ns: int, record: Stall) -> None:
@@ -126,6 +128,7 @@ class Ledger:
         stall_ns = {**self._stall_ns, cause: self._stall_ns[cause] + end_ns - since_ns}
         # One store, so that no reader sees the stall neither in progress nor in the totals.
         self._stalled = (None if mine else active, stall_ns)
+        self._trace(cause, record)
         self.lag.stretch(end_ns - since_ns, end_ns)
         self._remember(record)
 
@@ -138,6 +141,12 @@ class Ledger:
         """Take the end of an excused stall: what was due meanwhile was late all the same."""
         self.lag.stretch(end_ns - since_ns, end_ns)
         self._remember(record)
+
+    def _trace(self, cause: Cause, record: Stall) -> None:
+        request = record.request
+        if request is not None and request.trace_id is not None:
+            trace = Trace(request.trace_id, request.span_id, record.duration_s, record.started_at_s)
+            self._traces = {**self._traces, cause: trace}
 
     def _remember(self, record: Stall) -> None:
         ids = [stall.id for stall in self.stalls]
@@ -240,6 +249,7 @@ class Ledger:
             dropped_total=dropped,
             errors_total=errors,
             thresholds=self.thresholds,
+            traces=self._traces,
         )
 
     def _busy_ns(self) -> int | None:

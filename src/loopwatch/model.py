@@ -30,6 +30,7 @@ __all__ = [
     "Stall",
     "TaskInfo",
     "Thresholds",
+    "Trace",
 ]
 
 STALL_SCHEMA: Final = "loopwatch.stall/1"
@@ -252,6 +253,16 @@ class LagHistogram:
 
 
 @dataclass(frozen=True, slots=True)
+class Trace:
+    """Where the newest traced stall of a cause is to be found: ids, duration, start (unix time)."""
+
+    trace_id: str
+    span_id: str | None
+    duration_s: float
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Executor:
     """A pool of the host: threads (or processes) alive, and work items that wait for one."""
 
@@ -313,6 +324,7 @@ class Snapshot:
     dropped_total: dict[str, int]
     errors_total: dict[str, int]
     thresholds: Thresholds = field(repr=False)
+    traces: dict[Cause, Trace] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the snapshot as JSON-ready data."""

@@ -7,10 +7,8 @@ import http.client
 import itertools
 import signal
 import socket
-import subprocess
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,10 +17,8 @@ from prometheus_client.registry import Collector
 
 import loopwatch
 from loopwatch.exporters.prometheus import PrometheusExporter
-from tests.conftest import FACTORIES, Run, Told, settle
+from tests.conftest import FACTORIES, Child, Run, Told, settle
 from tests.unit.factories import ledger
-
-Child = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import start_child
-
-Child = Callable[..., subprocess.CompletedProcess[str]]
+from tests.conftest import Child, start_child
 
 
 def records(path: Path) -> list[dict[str, object]]:

@@ -29,10 +29,9 @@ from loopwatch.probes.native_stacks import (
     Shot,
     parse_dumps,
 )
+from tests.conftest import Child
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux timers")
-
-Child = Callable[..., subprocess.CompletedProcess[str]]
 
 # CPU time of a C call that is sure to be sampled, several times.
 LONG_NS = 150_000_000

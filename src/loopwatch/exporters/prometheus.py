@@ -21,11 +21,13 @@ from prometheus_client.metrics_core import (
     HistogramMetricFamily,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar, Sample
 
 from loopwatch.catalogue import METRICS, Kind, Metric
 from loopwatch.exporters.base import Exporter, Source
 
 if TYPE_CHECKING:
+    from loopwatch.catalogue import Traced
     from loopwatch.exporters.multiprocess import SharedFiles
     from loopwatch.model import LagHistogram, Snapshot, Stall
 
@@ -71,8 +73,11 @@ class LoopwatchCollector(Collector):
                     buckets, sum_s = _cumulative(snapshot.lag)
                     family.add_metric([snapshot.loop], buckets, sum_s)
                     continue
+                exemplars = metric.exemplars(snapshot)
                 for labels, value in metric.read(snapshot):
                     family.add_metric([snapshot.loop, *labels], value)
+                    if labels in exemplars:
+                        family.samples[-1] = _with(family.samples[-1], exemplars[labels])
             yield family
 
 
@@ -185,6 +190,15 @@ def _family(metric: Metric) -> Family:
     if metric.kind is Kind.HISTOGRAM:
         return HistogramMetricFamily(metric.name, metric.help, labels=labels)
     return GaugeMetricFamily(metric.name, metric.help, labels=labels)
+
+
+def _with(sample: Sample, traced: Traced) -> Sample:
+    """Return the sample with an exemplar, which only the OpenMetrics format shows."""
+    trace, value = traced
+    labels = {"trace_id": trace.trace_id}
+    if trace.span_id is not None:
+        labels["span_id"] = trace.span_id
+    return sample._replace(exemplar=Exemplar(labels, value, trace.at_s))
 
 
 def _cumulative(lag: LagHistogram) -> tuple[list[tuple[str, float]], float]:

@@ -54,10 +54,13 @@ class _Answer:
 class HttpServer:
     """Serves all loops of this process that ask for the same address."""
 
-    def __init__(self, host: str, port: int) -> None:
-        """Bind; raises `OSError` if the address cannot be had."""
+    def __init__(self, host: str, port: int, *, asked_port: int | None = None) -> None:
+        """Bind; raises `OSError` if the address cannot be had.
+
+        `asked_port` is the setting, where another port was tried because that one was taken.
+        """
         self.host = host
-        self.asked_port = port
+        self.asked_port = port if asked_port is None else asked_port
         self._views: tuple[View, ...] = ()
         self._server = _Server(
             (host, port), self._answer, self._spent, self._failed, loopback=_is_loopback(host)
