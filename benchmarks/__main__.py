@@ -33,6 +33,7 @@ PLAN: Final = (
     ("task_count",),
     ("gc_callback",),
     ("middleware",),
+    ("scrape",),
     ("ping_pong",),
 )
 _HEADINGS: Final = ("figure", "measured", "wanted", "")

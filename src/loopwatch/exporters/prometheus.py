@@ -6,6 +6,7 @@ registered once. It leaves the registry with the last agent.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
@@ -15,11 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
+from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar, Sample
 
@@ -27,14 +24,12 @@ from loopwatch.catalogue import METRICS, Kind, Metric
 from loopwatch.exporters.base import Exporter, Source
 
 if TYPE_CHECKING:
-    from loopwatch.catalogue import Traced
     from loopwatch.exporters.multiprocess import SharedFiles
-    from loopwatch.model import LagHistogram, Snapshot, Stall
+    from loopwatch.model import Snapshot, Stall, Trace
 
 __all__ = ["LoopwatchCollector", "PrometheusExporter", "render", "render_alone"]
 
 Read = Callable[[], "Snapshot"]
-Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
 class LoopwatchCollector(Collector):
@@ -68,16 +63,9 @@ class LoopwatchCollector(Collector):
             return
         for metric in METRICS:
             family = _family(metric)
+            samples = _buckets if metric.kind is Kind.HISTOGRAM else _samples
             for snapshot in snapshots:
-                if isinstance(family, HistogramMetricFamily):
-                    buckets, sum_s = _cumulative(snapshot.lag)
-                    family.add_metric([snapshot.loop], buckets, sum_s)
-                    continue
-                exemplars = metric.exemplars(snapshot)
-                for labels, value in metric.read(snapshot):
-                    family.add_metric([snapshot.loop, *labels], value)
-                    if labels in exemplars:
-                        family.samples[-1] = _with(family.samples[-1], exemplars[labels])
+                family.samples += samples(metric, snapshot)
             yield family
 
 
@@ -184,27 +172,40 @@ def _leave(registry: CollectorRegistry, read: Read) -> None:
 
 
 def _family(metric: Metric) -> Family:
-    labels = ["loop", *metric.labels]
-    if metric.kind is Kind.COUNTER:
-        return CounterMetricFamily(metric.name, metric.help, labels=labels)
-    if metric.kind is Kind.HISTOGRAM:
-        return HistogramMetricFamily(metric.name, metric.help, labels=labels)
-    return GaugeMetricFamily(metric.name, metric.help, labels=labels)
+    return Family(metric.name.removesuffix("_total"), metric.help, metric.kind.value)
 
 
-def _with(sample: Sample, traced: Traced) -> Sample:
-    """Return the sample with an exemplar, which only the OpenMetrics format shows."""
-    trace, value = traced
+def _samples(metric: Metric, snapshot: Snapshot) -> Iterator[Sample]:
+    names = ("loop", *metric.labels)
+    traced = metric.exemplars(snapshot)
+    for values, value in metric.read(snapshot):
+        labels = _labels(names, (snapshot.loop, *values))
+        example = _exemplar(*traced[values]) if values in traced else None
+        yield Sample(metric.name, labels, value, None, example)
+
+
+def _buckets(metric: Metric, snapshot: Snapshot) -> Iterator[Sample]:
+    """Yield the cumulative buckets, their count and their sum."""
+    lag = snapshot.lag
+    total = 0
+    for bound, count in zip((*lag.bounds, "+Inf"), lag.counts, strict=True):
+        total += count
+        labels = _labels(("loop", "le"), (snapshot.loop, str(bound)))
+        yield Sample(f"{metric.name}_bucket", labels, total)
+    labels = _labels(("loop",), (snapshot.loop,))
+    yield Sample(f"{metric.name}_count", labels, total)
+    yield Sample(f"{metric.name}_sum", labels, lag.sum_s)
+
+
+@functools.lru_cache(maxsize=4096)
+def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> dict[str, str]:
+    """Return the labels of a sample; they are the same at each scrape, and nobody writes there."""
+    return dict(zip(names, values, strict=True))
+
+
+def _exemplar(trace: Trace, value: float) -> Exemplar:
+    """Return an example; only the OpenMetrics format shows it."""
     labels = {"trace_id": trace.trace_id}
     if trace.span_id is not None:
         labels["span_id"] = trace.span_id
-    return sample._replace(exemplar=Exemplar(labels, value, trace.at_s))
-
-
-def _cumulative(lag: LagHistogram) -> tuple[list[tuple[str, float]], float]:
-    total = 0
-    buckets: list[tuple[str, float]] = []
-    for bound, count in zip((*lag.bounds, "+Inf"), lag.counts, strict=True):
-        total += count
-        buckets.append((str(bound), total))
-    return buckets, lag.sum_s
+    return Exemplar(labels, value, trace.at_s)
