@@ -41,8 +41,9 @@ bench: $(VENV)/.test ## Measure cost and accuracy (about six minutes)
 accuracy: $(VENV)/.test ## Block loops in known ways and judge what is told (about 20 minutes)
 	$(BIN)/python -m tests.accuracy $(ARGS)
 
-docs: $(VENV)/.test ## Write the reference pages anew from the tables
+docs: $(VENV)/.test ## Write anew what derives from the tables: reference pages, rules
 	$(BIN)/python scripts/reference.py
+	$(BIN)/python scripts/assets.py
 
 wheel: $(VENV)/.test ## Build the wheel and try it in an environment of its own
 	scripts/try-wheel $(BIN)/python

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from loopwatch._version import __version__
 from loopwatch.cli.command import Command
+from loopwatch.cli.dashboard import DashboardCommand
 from loopwatch.cli.demo import DemoCommand
 from loopwatch.cli.doctor import DoctorCommand
+from loopwatch.cli.rules import RulesCommand
 from loopwatch.errors import ConfigError, LoopwatchError
 
 if TYPE_CHECKING:
@@ -22,7 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "Command", "main"]
 
 # In the order in which `loopwatch --help` shows them.
-COMMANDS: Final[tuple[Command, ...]] = (DemoCommand(), DoctorCommand())
+COMMANDS: Final[tuple[Command, ...]] = (
+    DemoCommand(),
+    DoctorCommand(),
+    RulesCommand(),
+    DashboardCommand(),
+)
 
 _FAILED: Final = 1
 _BAD_USAGE: Final = 2
