@@ -34,6 +34,7 @@ check: $(VENV)/.test ## Lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy -p scripts.dashboards -m scripts.preview_dashboards
 
 bench: $(VENV)/.test ## Measure cost and accuracy (about six minutes)
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -41,9 +42,10 @@ bench: $(VENV)/.test ## Measure cost and accuracy (about six minutes)
 accuracy: $(VENV)/.test ## Block loops in known ways and judge what is told (about 20 minutes)
 	$(BIN)/python -m tests.accuracy $(ARGS)
 
-docs: $(VENV)/.test ## Write anew what derives from the tables: reference pages, rules
+docs: $(VENV)/.test ## Write anew what derives from the tables: reference pages, rules, dashboards
 	$(BIN)/python scripts/reference.py
 	$(BIN)/python scripts/assets.py
+	$(BIN)/python -m scripts.dashboards
 
 wheel: $(VENV)/.test ## Build the wheel and try it in an environment of its own
 	scripts/try-wheel $(BIN)/python
