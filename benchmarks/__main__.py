@@ -34,6 +34,7 @@ PLAN: Final = (
     ("gc_callback",),
     ("middleware",),
     ("scrape",),
+    ("otel_export",),
     ("ping_pong",),
 )
 _HEADINGS: Final = ("figure", "measured", "wanted", "")

@@ -95,6 +95,18 @@ def _path() -> Kind:
     )
 
 
+def _flag() -> Kind:
+    return Kind("True or False", _truth, lambda v: isinstance(v, bool))
+
+
+def _truth(text: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "on": True}
+    words |= {"false": False, "0": False, "no": False, "off": False}
+    if text.lower() not in words:
+        raise ValueError(text)
+    return words[text.lower()]
+
+
 def _names(what: str) -> Kind:
     return Kind(
         f"a comma-separated list of {what}",
@@ -214,6 +226,12 @@ class Config:
         3, _count(0, 1000), "files", "rotated stall logs kept as PATH.1, PATH.2, …"
     )
     loop_name: str = _setting("main", _text(), "name", "the `loop` label of metrics and records")
+    otel_instrument_asyncio: bool = _setting(
+        False,
+        _flag(),
+        "switch",
+        "while the exporter otel runs, opentelemetry-instrumentation-asyncio does too",
+    )
 
     def __post_init__(self) -> None:
         for row in settings():

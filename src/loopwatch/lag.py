@@ -32,7 +32,7 @@ class LagRecorder:
         self._bounds_s = tuple(bounds_s)
         self._bounds_ns = [round(bound * NS_PER_S) for bound in bounds_s]
         self._counts = [0] * (len(bounds_s) + 1)
-        self._sum_ns = 0
+        self._sums_ns = [0] * (len(bounds_s) + 1)
         self._slots: list[_Slot] = []
         self._spoken_for_ns = now_ns
         self.last_ns = 0
@@ -72,7 +72,11 @@ class LagRecorder:
 
     def histogram(self) -> LagHistogram:
         """Return the counts since the start. Any thread."""
-        return LagHistogram(self._bounds_s, tuple(self._counts), self._sum_ns / NS_PER_S)
+        # Counts before sums, which are written the other way round: a count that is read has its
+        # time in the sum that is read.
+        counts, sums_ns = tuple(self._counts), tuple(self._sums_ns)
+        sums_s = tuple(sum_ns / NS_PER_S for sum_ns in sums_ns)
+        return LagHistogram(self._bounds_s, counts, sum(sums_ns) / NS_PER_S, sums_s)
 
     def max_ns(self, now_ns: int) -> int:
         """Return the largest lag of the last minute. Any thread."""
@@ -88,8 +92,8 @@ class LagRecorder:
         return tuple(min(quantile(q, self._bounds_s, counts, top_s), top_s) for q in qs)
 
     def _add(self, slot: _Slot, index: int, count: int, sum_ns: int) -> None:
+        self._sums_ns[index] += sum_ns
         self._counts[index] += count
-        self._sum_ns += sum_ns
         slot.counts[index] += count
 
     def _slot(self, at_ns: int) -> _Slot:

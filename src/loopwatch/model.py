@@ -245,11 +245,15 @@ class Stall:
 
 @dataclass(frozen=True, slots=True)
 class LagHistogram:
-    """Lag weighted by time: `counts[i]` has `bounds[i-1] < lag <= bounds[i]`, the last the rest."""
+    """Lag weighted by time: `counts[i]` has `bounds[i-1] < lag <= bounds[i]`, the last the rest.
+
+    `sums_s[i]` is the lag of those counts added up, `sum_s` that of all.
+    """
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
     sum_s: float
+    sums_s: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ __all__ = ["EXPORTERS", "Exporter", "Source", "make_exporters"]
 EXPORTERS: Final = {
     "jsonl": "loopwatch.exporters.jsonl:JsonlExporter",
     "log": "loopwatch.exporters.log:LogExporter",
+    "otel": "loopwatch.exporters.otel:OtelExporter",
     "prometheus": "loopwatch.exporters.prometheus:PrometheusExporter",
 }
 

@@ -1,0 +1,193 @@
+"""OpenTelemetry: metrics, a span and log records, through providers that belong to the host.
+
+Nothing here makes, flushes or shuts down a provider. What the host's processors do with a span or
+a log record happens on a thread of ours, so that a slow one delays neither the other exporters nor
+the loop.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from loopwatch.errors import ConfigError, MissingExtraError
+from loopwatch.exporters.base import Exporter, Source
+from loopwatch.exporters.pulse import Pulse
+
+try:
+    from opentelemetry import _logs, metrics, trace
+except ImportError:
+    raise MissingExtraError("exporter otel", "otel") from None
+
+# These import OpenTelemetry, too: the message above comes first.
+from loopwatch.exporters.otel_asyncio import AsyncioSwitch
+from loopwatch.exporters.otel_logs import LogRecords
+from loopwatch.exporters.otel_metrics import LagFeed, forget_all, instruments_of
+from loopwatch.exporters.otel_traces import Spans
+
+if TYPE_CHECKING:
+    from loopwatch.model import Stall
+
+__all__ = ["OtelExporter"]
+
+log = logging.getLogger("loopwatch")
+
+# Each record that waits keeps the host's objects in its context alive.
+_MOST_WAITING: Final = 100
+# Counts are as new as that when they are collected; half as often is half the wake-ups.
+_BEAT_S: Final = 2.0
+# An hour's stall is 72,000 counts at once. A helping takes less than a millisecond of the GIL.
+_HELPING: Final = 100
+_NEXT_HELPING_S: Final = 0.02
+# Delivery may have waited for half a second before: together less than one.
+_FLUSH_S: Final = 0.25
+_REST_S: Final = 0.2
+
+
+class OtelExporter(Exporter):
+    """Exports through the given providers, by default through those of the process.
+
+    The app may set those later: the metrics have what happened until then all the same.
+    """
+
+    name = "otel"
+
+    def __init__(
+        self,
+        meter_provider: metrics.MeterProvider | None = None,
+        tracer_provider: trace.TracerProvider | None = None,
+        logger_provider: _logs.LoggerProvider | None = None,
+    ) -> None:
+        self._meter_provider = meter_provider
+        self._tracer_provider = tracer_provider
+        self._logger_provider = logger_provider
+        self._work: _Work | None = None
+
+    def start(self, source: Source) -> None:
+        """Create the instruments. Raises `MissingExtraError`, and `ConfigError` if used already."""
+        if self._work is not None:
+            raise ConfigError("this OtelExporter exports another loop: make one for each loop")
+        switch = None
+        if source.config.otel_instrument_asyncio:
+            switch = AsyncioSwitch(self._tracer_provider, self._meter_provider)
+        self._work = _Work(
+            source,
+            self._meter_provider,
+            (Spans(self._tracer_provider), LogRecords(self._logger_provider)),
+            switch,
+        )
+        if _is_waited_for(self._meter_provider):
+            log.info(
+                "loopwatch: the app has set no OpenTelemetry meter provider yet; "
+                "nothing is exported there until it calls set_meter_provider()"
+            )
+
+    def export(self, stall: Stall) -> None:
+        """Hand the record over to the exporter's thread, with a copy of the context."""
+        if self._work is not None:
+            self._work.put(stall)
+
+    def stop(self) -> None:
+        """Export what is left, for half a second at most, and let go."""
+        work, self._work = self._work, None
+        if work is not None:
+            work.stop()
+
+    def forget(self) -> None:
+        """Tell nothing of the parent in a forked child."""
+        work, self._work = self._work, None
+        if work is not None:
+            work.forget()
+
+    def explain(self, error: Exception) -> str:
+        """Return what to do if too many records wait; of other failures the type."""
+        if isinstance(error, _TooManyWaitError):
+            return (
+                f"{_MOST_WAITING} records wait for the app's span and log processors; "
+                "use BatchSpanProcessor and BatchLogRecordProcessor, and see if their endpoint "
+                "answers"
+            )
+        return super().explain(error)
+
+
+class _TooManyWaitError(Exception):
+    """The host's processors are slower than stalls come."""
+
+
+class _Work:
+    """What one running exporter does, on a thread of its own."""
+
+    def __init__(
+        self,
+        source: Source,
+        meter_provider: metrics.MeterProvider | None,
+        tellers: tuple[Spans, LogRecords],
+        switch: AsyncioSwitch | None,
+    ) -> None:
+        self._source = source
+        self._tellers = tellers
+        self._switch = switch
+        self._meter_provider = meter_provider
+        self._waiting: deque[tuple[contextvars.Context, Stall]] = deque()
+        self._instruments = instruments_of(meter_provider)
+        self._feed = LagFeed(self._instruments.lag, source.snapshot)
+        self._stopping = False
+        self._told_all = threading.Event()
+        self._pulse = Pulse(OtelExporter.name, source, self._beat)
+        if switch is not None:
+            switch.on()
+        self._instruments.add(source.snapshot)
+        self._pulse.start()
+
+    def put(self, stall: Stall) -> None:
+        if len(self._waiting) >= _MOST_WAITING:
+            raise _TooManyWaitError
+        self._waiting.append((contextvars.copy_context(), stall))
+        self._pulse.soon()
+
+    def stop(self) -> None:
+        if self._switch is not None:
+            self._switch.off()
+        self._stopping = True
+        self._pulse.soon()
+        if self._told_all.wait(_FLUSH_S):
+            self._pulse.stop()
+        else:
+            # It is held up in a processor of the host: not waited for, it ends with its call.
+            self._pulse.forget()
+        self._feed.finish(_REST_S)
+        self._instruments.remove(self._source.snapshot)
+
+    def forget(self) -> None:
+        self._pulse.forget()
+        forget_all()
+        if self._switch is not None:
+            self._switch.forget()
+
+    def _beat(self) -> float:
+        while self._waiting:
+            context, stall = self._waiting.popleft()
+            # In the context of the blocked task its span is current, for the host's processors too.
+            context.run(self._tell, stall)
+        if self._stopping:
+            self._told_all.set()
+        if _is_waited_for(self._meter_provider):
+            return _BEAT_S  # what is recorded now would be lost: the counts wait as well
+        return _NEXT_HELPING_S if self._feed.feed(_HELPING) else _BEAT_S
+
+    def _tell(self, stall: Stall) -> None:
+        for teller in self._tellers:
+            try:
+                teller.tell(stall)
+            except Exception as error:  # noqa: BLE001 - samplers and processors are the host's
+                self._source.fault(f"exporter otel, a {teller.what},", error)
+
+
+def _is_waited_for(provider: metrics.MeterProvider | None) -> bool:
+    """Return whether the process's own provider is wanted and the app has not set it yet."""
+    # A private class of opentelemetry-api, called so from 1.38 to 1.45. Unknown, the lag from
+    # before the app set its provider would be lost.
+    return provider is None and type(metrics.get_meter_provider()).__name__ == "_ProxyMeterProvider"
