@@ -21,7 +21,7 @@ from benchmarks.common import Figure, in_child, need
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from loopwatch.exporters.otel_metrics import Instruments
+    from loopwatch.exporters.otel.metrics import Instruments
     from loopwatch.model import LagHistogram, Snapshot
 
 WANTED_CPU: Final = 0.001
@@ -99,9 +99,9 @@ def _measured(agents: list[Any]) -> dict[str, list[float]]:
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
 
-    from loopwatch.exporters.otel_logs import LogRecords  # noqa: PLC0415
-    from loopwatch.exporters.otel_metrics import LagFeed, instruments_of  # noqa: PLC0415
-    from loopwatch.exporters.otel_traces import Spans  # noqa: PLC0415
+    from loopwatch.exporters.otel.logs import LogRecords  # noqa: PLC0415
+    from loopwatch.exporters.otel.metrics import LagFeed, instruments_of  # noqa: PLC0415
+    from loopwatch.exporters.otel.traces import Spans  # noqa: PLC0415
 
     reader = InMemoryMetricReader()
     instruments = instruments_of(MeterProvider([reader], shutdown_on_exit=False))

@@ -73,7 +73,7 @@ from opentelemetry.sdk.trace.export import (
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler
 
 from loopwatch.exporters.otel import OtelExporter
-from loopwatch.exporters.otel_metrics import LagFeed
+from loopwatch.exporters.otel.metrics import LagFeed
 
 
 @dataclass

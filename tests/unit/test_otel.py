@@ -11,8 +11,8 @@ pytest.importorskip("opentelemetry.metrics", reason="the extra otel is not insta
 from loopwatch import Config, ConfigError
 from loopwatch.catalogue import LAG_BOUNDS_S
 from loopwatch.clock import NS_PER_S
-from loopwatch.exporters.otel_attributes import attributes, to_ns
-from loopwatch.exporters.otel_metrics import Untold
+from loopwatch.exporters.otel.attributes import attributes, to_ns
+from loopwatch.exporters.otel.metrics import Untold
 from loopwatch.lag import LagRecorder
 from loopwatch.model import LagHistogram
 from tests.unit.factories import stall

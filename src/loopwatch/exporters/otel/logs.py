@@ -9,8 +9,8 @@ from opentelemetry import _logs, context as otel_context, trace
 
 from loopwatch._version import __version__
 from loopwatch.exporters.log import sentence
-from loopwatch.exporters.otel_attributes import attributes, to_ns
-from loopwatch.exporters.otel_traces import span_of_request
+from loopwatch.exporters.otel.attributes import attributes, to_ns
+from loopwatch.exporters.otel.traces import span_of_request
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

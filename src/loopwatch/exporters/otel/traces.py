@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry import trace
 
 from loopwatch._version import __version__
-from loopwatch.exporters.otel_attributes import attributes, to_ns
+from loopwatch.exporters.otel.attributes import attributes, to_ns
 from loopwatch.model import Phase
 
 if TYPE_CHECKING:

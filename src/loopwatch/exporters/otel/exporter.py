@@ -1,4 +1,4 @@
-"""OpenTelemetry: metrics, a span and log records, through providers that belong to the host.
+"""The exporter: hands records over to a thread of its own, which tells the providers.
 
 Nothing here makes, flushes or shuts down a provider. What the host's processors do with a span or
 a log record happens on a thread of ours, so that a slow one delays neither the other exporters nor
@@ -13,22 +13,19 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from loopwatch.errors import ConfigError, MissingExtraError
+from opentelemetry import metrics
+
+from loopwatch.errors import ConfigError
 from loopwatch.exporters.base import Exporter, Source
+from loopwatch.exporters.otel.asyncio_switch import AsyncioSwitch
+from loopwatch.exporters.otel.logs import LogRecords
+from loopwatch.exporters.otel.metrics import LagFeed, forget_all, instruments_of
+from loopwatch.exporters.otel.traces import Spans
 from loopwatch.exporters.pulse import Pulse
 
-try:
-    from opentelemetry import _logs, metrics, trace
-except ImportError:
-    raise MissingExtraError("exporter otel", "otel") from None
-
-# These import OpenTelemetry, too: the message above comes first.
-from loopwatch.exporters.otel_asyncio import AsyncioSwitch
-from loopwatch.exporters.otel_logs import LogRecords
-from loopwatch.exporters.otel_metrics import LagFeed, forget_all, instruments_of
-from loopwatch.exporters.otel_traces import Spans
-
 if TYPE_CHECKING:
+    from opentelemetry import _logs, trace
+
     from loopwatch.model import Stall
 
 __all__ = ["OtelExporter"]
