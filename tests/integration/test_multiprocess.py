@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import struct
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,7 +150,9 @@ def test_a_fork_leaves_its_parents_series_alone(shared: Path) -> None:
         own.stop()
 
     process = multiprocessing.get_context("fork").Process(target=child)
-    process.start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12+: fork with threads
+        process.start()
     process.join(10)
     assert process.exitcode == 0
     assert list(values(shared, "loopwatch_tasks")) == [mine]

@@ -890,6 +890,7 @@ def test_a_forked_child_tells_nothing_of_its_parent(child: Child) -> None:
 
 
 FORK = """
+import warnings
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 def values(reader, name):
@@ -911,6 +912,7 @@ async def main():
     time.sleep(0.2)
     await stalls(agent, 1)
     assert sum(values(reader, "loopwatch.stalls")) == 1
+    warnings.simplefilter("ignore", DeprecationWarning)  # 3.12+: fork with threads
     pid = os.fork()
     if pid == 0:
         silent = values(reader, "loopwatch.stalls") == []

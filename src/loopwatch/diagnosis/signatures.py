@@ -394,6 +394,7 @@ SIGNATURES: Final[tuple[Signature, ...]] = (
     Signature("marshal", "cpu", _HOLDS_GIL),
     Signature("math.comb", "cpu", _BIG_NUMBER),
     Signature("math.factorial", "cpu", _BIG_NUMBER),
+    Signature("math.integer", "cpu", _BIG_NUMBER),  # their home since 3.15
     Signature("math.perm", "cpu", _BIG_NUMBER),
     Signature("math.prod", "cpu", _BIG_NUMBER),
     Signature("matplotlib", "cpu", _DOCUMENTS),
