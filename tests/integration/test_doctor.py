@@ -125,6 +125,39 @@ def test_no_child_is_left_behind(signum: signal.Signals) -> None:
     assert not is_alive(children[0])
 
 
+KILLED_WHILE_CHILD_IS_STOPPED = """
+import os, signal, subprocess, sys
+child = subprocess.Popen([sys.executable, "-m", "loopwatch.doctor.child"],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+child.stdout.readline()
+child.send_signal(signal.SIGSTOP)
+os.waitpid(child.pid, os.WUNTRACED)
+print(child.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_stopped_child_ends_with_its_parent() -> None:
+    """A parent that is killed between stopping and continuing its child leaves nothing behind."""
+    ran = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_CHILD_IS_STOPPED],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    child = int(ran.stdout)
+    try:
+        deadline = time.monotonic() + 5
+        while is_alive(child) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not is_alive(child)
+    finally:
+        if is_alive(child):
+            os.kill(child, signal.SIGKILL)
+
+
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Have another module in place of the child; returns what makes it."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+# From <linux/prctl.h>.
+_PR_SET_PDEATHSIG: Final = 1
 _TICK_S: Final = 0.01
 # Between trials, so that one is over when the next begins.
 _PAUSE_S: Final = 0.1
@@ -53,11 +57,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--native-sampler", choices=("auto", "off"), default="auto")
     parser.add_argument("--missing", action="append", default=[])
     arguments = parser.parse_args(argv)
+    _have_kernel_end_it()
     threading.Thread(target=_end_with_parent, name="doctor-parent", daemon=True).start()
     sizes = Sizes.measure()
     bench = _Bench(sizes, arguments.missing)
     with asyncio.Runner(loop_factory=lambda: new_loop(arguments.loop)) as runner:
         runner.run(bench.run(arguments.native_sampler))
+
+
+def _have_kernel_end_it() -> None:
+    # A parent that is killed while it has this process stopped leaves nobody to continue it, and a
+    # stopped process reads no end of stdin.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_with_parent() -> None:

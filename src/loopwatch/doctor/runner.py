@@ -79,8 +79,7 @@ def run_trials(
 def _started(child: str, arguments: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     """Start the child, and end it with all it has started.
 
-    It is in a process group of its own, so Ctrl-C is for us alone, and if we are killed in the
-    moment in which it is stopped, the kernel continues and ends it as an orphaned group.
+    It is in a process group of its own, so Ctrl-C is for us alone.
     """
     command = [sys.executable, "-X", "faulthandler", "-P", "-m", child, *arguments]
     with subprocess.Popen(  # noqa: S603 - our own module
