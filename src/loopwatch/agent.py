@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -39,15 +40,16 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor as HostExecutor
     from types import TracebackType
 
-    from loopwatch.model import Snapshot, Stall
-    from loopwatch.server.http import HttpServer, View
+    from loopwatch.model import Point, Snapshot, Stall
+    from loopwatch.server.answers import View
+    from loopwatch.server.http import HttpServer
 
 __all__ = ["Agent", "OnStall"]
 
 log = logging.getLogger("loopwatch")
 
-# The `tick` sensor knows nothing between two beats, so there they are this dense.
-_BEATS_PER_THRESHOLD: Final = 4
+# Above every stall_threshold_s that is allowed.
+_LONGEST_S: Final = 86400.0
 
 OnStall = Callable[["Stall"], object]
 
@@ -170,6 +172,21 @@ class Agent:
         """Return what is true now. Any thread, also after `stop` (the last state then)."""
         return self._ledger.snapshot()
 
+    def set_stall_threshold(self, threshold_s: float) -> None:
+        """Take another threshold (seconds) from the next look on, until `stop`. Any thread.
+
+        The setting itself stays as it was. Raises `ConfigError` if the setting does not allow it.
+        """
+        # Checked as the setting is; a hang may be any stall here.
+        replace(self.config, stall_threshold_s=threshold_s, hang_threshold_s=_LONGEST_S)
+        self._ledger.thresholds = replace(self._ledger.thresholds, stall_s=float(threshold_s))
+        self._watchdog.retune(round(threshold_s * NS_PER_S))
+
+    @property
+    def timeline(self) -> tuple[Point, ...]:
+        """The last five minutes, a point a second, newest last. Any thread."""
+        return tuple(self._ledger.points.copy())
+
     def register_executor(self, name: str, executor: HostExecutor) -> None:
         """Report threads and queue length of one more executor, under the label `name`."""
         self._executor_probe.register(name, executor)
@@ -276,7 +293,8 @@ class Agent:
         if port is None:
             return
         from loopwatch.exporters.prometheus import render_alone  # noqa: PLC0415 - third-party
-        from loopwatch.server.http import HttpServer, View  # noqa: PLC0415 - costs 20 ms, rare
+        from loopwatch.server.answers import View  # noqa: PLC0415
+        from loopwatch.server.http import HttpServer  # noqa: PLC0415 - costs 20 ms, rare
 
         host = self.config.http_host
         servers = [other.server for other in others if other.server is not None]
@@ -299,6 +317,7 @@ class Agent:
         self._view = View(
             snapshot=self.snapshot,
             stalls=lambda: self.stalls,
+            timeline=lambda: self.timeline,
             registry=self._registry(),
             metrics=render_alone,
             spent=self._spent_on_http,
@@ -409,11 +428,10 @@ def _start_sensor(
     loop: AbstractEventLoop, config: Config, threshold_ns: int, alarm: Alarm
 ) -> tuple[Sidecar, TickSensor, Sensor]:
     interval_ns = round(config.tick_interval_s * NS_PER_S)
-    sidecar = Sidecar(loop, interval_ns, threshold_ns // 2, alarm)
+    sidecar = Sidecar(loop, interval_ns, threshold_ns, alarm)
     tick = TickSensor(sidecar)
     sensor = start_sensor(loop, tick, threshold_ns // 2)
     if sensor is tick:
-        interval_ns = min(interval_ns, threshold_ns // _BEATS_PER_THRESHOLD)
-        sidecar = Sidecar(loop, interval_ns, interval_ns, alarm)
+        sidecar = Sidecar(loop, interval_ns, threshold_ns, alarm, alone=True)
         tick = sensor = TickSensor(sidecar)
     return sidecar, tick, sensor

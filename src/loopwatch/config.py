@@ -226,6 +226,34 @@ class Config:
         3, _count(0, 1000), "files", "rotated stall logs kept as PATH.1, PATH.2, …"
     )
     loop_name: str = _setting("main", _text(), "name", "the `loop` label of metrics and records")
+    task_sites: bool = _setting(
+        False,
+        _flag(),
+        "switch",
+        "remember which line made each task, by a task factory that costs about a microsecond",
+    )
+    console: bool = _setting(
+        False, _flag(), "switch", "start an aiomonitor console for the loop; telnet to console_port"
+    )
+    console_host: str = _setting(
+        "127.0.0.1", _text(), "address", "the address the console listens on; it asks no password"
+    )
+    console_port: int = _setting(20101, _count(1, _PORTS - 1), "port", "the port of the console")
+    console_port_count: int = _setting(
+        1,
+        _count(1, 1000),
+        "ports",
+        "workers of one host: each takes the first free one of so many ports from console_port on",
+    )
+    console_repl: bool = _setting(
+        False, _flag(), "switch", "the console may run Python code in the process (its own REPL)"
+    )
+    console_task_hook: bool = _setting(
+        False,
+        _flag(),
+        "switch",
+        "let aiomonitor record where tasks are made and end; costs about 80 µs a task",
+    )
     otel_instrument_asyncio: bool = _setting(
         False,
         _flag(),

@@ -36,6 +36,7 @@ class LagRecorder:
         self._slots: list[_Slot] = []
         self._spoken_for_ns = now_ns
         self.last_ns = 0
+        self._max_ns = 0
 
     def tick(self, due_ns: int, ran_ns: int) -> None:
         """Record a beat of the sidecar that no stretch explains."""
@@ -45,6 +46,7 @@ class LagRecorder:
         self._spoken_for_ns += steps * STEP_NS
         slot = self._slot(ran_ns)
         slot.max_ns = max(slot.max_ns, lag_ns)
+        self._max_ns = max(self._max_ns, lag_ns)
         self._add(slot, bisect_left(self._bounds_ns, lag_ns), steps, steps * lag_ns)
 
     def stretch(self, duration_ns: int, end_ns: int) -> None:
@@ -53,6 +55,7 @@ class LagRecorder:
         self._spoken_for_ns += duration_ns
         slot = self._slot(end_ns)
         slot.max_ns = max(slot.max_ns, duration_ns)
+        self._max_ns = max(self._max_ns, duration_ns)
         # The lags are duration - k * STEP_NS for k = 0 .. total - 1; small ones have a large k.
         total = -(-duration_ns // STEP_NS)
         beyond = total
@@ -69,6 +72,11 @@ class LagRecorder:
     def skip(self, now_ns: int) -> None:
         """Leave out the time until `now_ns`: the loop did not run, so nothing could be late."""
         self._spoken_for_ns = now_ns
+
+    def take_max_ns(self) -> int:
+        """Return the largest lag since the last call. Watchdog thread, its one reader."""
+        max_ns, self._max_ns = self._max_ns, 0
+        return max_ns
 
     def histogram(self) -> LagHistogram:
         """Return the counts since the start. Any thread."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from loopwatch.catalogue import LAG_BOUNDS_S
 from loopwatch.clock import NS_PER_S, monotonic_ns, ns_to_s, unix_s
 from loopwatch.lag import LagRecorder
-from loopwatch.model import Cause, Executor, Snapshot, Stall, Thresholds, Trace
+from loopwatch.model import Cause, Census, Executor, Point, Snapshot, Stall, Thresholds, Trace
 
 if TYPE_CHECKING:
     from loopwatch.config import Config
@@ -28,6 +28,8 @@ EXCUSES: Final = ("allowed", "debugger", "warm_up")
 
 _RATE_WINDOW_NS: Final = 10 * NS_PER_S
 _RATE_SLOT_NS: Final = NS_PER_S
+# Five minutes of seconds.
+_POINTS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Ledger:
         self.iterations: int | None = None
         self.cpu_ns: int | None = None
         self._last_stall_at_s = 0.0
+        self.census: Census | None = None
+        self.points: deque[Point] = deque(maxlen=_POINTS)
         self._stall_counts = dict.fromkeys(Cause, 0)
         self._stalled: tuple[Active | None, dict[Cause, int]] = (None, dict.fromkeys(Cause, 0))
         # What readers were told: a stall's end lies a moment before the look that finds it.
@@ -109,7 +113,25 @@ class Ledger:
         self._looked_ns = now_ns
         self.heartbeat_ns = now_ns
         if not self._rates or now_ns - self._rates[-1][0] >= _RATE_SLOT_NS:
+            self._point(now_ns)
             self._rates.append((now_ns, self._busy_ns(), self.cpu_ns))
+
+    def _point(self, now_ns: int) -> None:
+        if not self._rates:
+            return
+        then_ns, busy_ns, cpu_ns = self._rates[-1]
+        wall_ns = now_ns - then_ns
+        active = self.active
+        lag_ns = max(self.lag.take_max_ns(), now_ns - active.since_ns if active is not None else 0)
+        self.points.append(
+            Point(
+                unix_s(now_ns),
+                ns_to_s(lag_ns),
+                _ratio(self._busy_ns(), busy_ns, wall_ns),
+                _ratio(self.cpu_ns, cpu_ns, wall_ns),
+                self.tasks,
+            )
+        )
 
     def opened(self, since_ns: int, record: Stall) -> None:
         """Count a stall that has crossed the threshold and goes on."""
@@ -250,6 +272,7 @@ class Ledger:
             errors_total=errors,
             thresholds=self.thresholds,
             traces=self._traces,
+            census=self.census,
         )
 
     def _busy_ns(self) -> int | None:

@@ -16,6 +16,7 @@ __all__ = [
     "STALL_SCHEMA",
     "Advice",
     "Cause",
+    "Census",
     "Culprit",
     "Evidence",
     "Executor",
@@ -24,10 +25,12 @@ __all__ = [
     "Location",
     "OtherThread",
     "Phase",
+    "Point",
     "Request",
     "Sample",
     "Snapshot",
     "Stall",
+    "TaskGroup",
     "TaskInfo",
     "Thresholds",
     "Trace",
@@ -242,6 +245,13 @@ class Stall:
             "suppressed": self.suppressed,
         }
 
+    def summary(self) -> dict[str, Any]:
+        """Return the record without what makes it long: samples, evidence, source lines."""
+        record = self.to_dict()
+        for name in ("samples", "evidence", "other_thread", "entry"):
+            del record[name]
+        return record
+
 
 @dataclass(frozen=True, slots=True)
 class LagHistogram:
@@ -283,6 +293,75 @@ class Thresholds:
     hang_s: float
     tasks: int
     cpu_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskGroup:
+    """Pending tasks that run one coroutine and wait at one line.
+
+    `waits_at` is the innermost line of the coroutine's `await`s, the host's own where there is one;
+    `None` for tasks that have not begun. `growth_per_min` is the change of `count` over the last
+    minutes; `None` until there are two censuses. `oldest_s` is for how long at least the oldest
+    has been there, as its birth may not have been seen. `created_at` is the line that made them,
+    where creation sites are recorded.
+    """
+
+    coro: str
+    waits_at: Location | None
+    count: int
+    growth_per_min: float | None
+    oldest_s: float
+    created_at: Location | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """The pending tasks of a loop by what they do, at `at_s` (unix time); largest groups first.
+
+    `looked_at` of `tasks` were looked at: where those are fewer, the counts of the groups are
+    estimates. `others` are in groups that are not listed.
+    """
+
+    at_s: float
+    tasks: int
+    threshold: int
+    looked_at: int
+    groups: tuple[TaskGroup, ...]
+    others: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the census as JSON-ready data."""
+        return {
+            "at": iso_utc(self.at_s),
+            "tasks": self.tasks,
+            "threshold": self.threshold,
+            "looked_at": self.looked_at,
+            "groups": [
+                {**asdict(group), "oldest_s": _rounded(group.oldest_s)} for group in self.groups
+            ],
+            "others": self.others,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One second of a loop, at `at_s` (unix time): largest lag, and ratios of that second."""
+
+    at_s: float
+    lag_s: float
+    utilization: float | None
+    cpu_ratio: float | None
+    tasks: int
+
+    def to_list(self) -> list[float | int | None]:
+        """Return the point as a row of JSON: `[at (unix time), lag, utilization, CPU, tasks]`."""
+        return [
+            round(self.at_s, 3),
+            _rounded(self.lag_s),
+            _rounded(self.utilization),
+            _rounded(self.cpu_ratio),
+            self.tasks,
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +408,7 @@ class Snapshot:
     errors_total: dict[str, int]
     thresholds: Thresholds = field(repr=False)
     traces: dict[Cause, Trace] = field(default_factory=dict, repr=False)
+    census: Census | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the snapshot as JSON-ready data."""
@@ -350,6 +430,7 @@ class Snapshot:
             },
             "tasks": self.tasks,
             "tasks_exact": self.tasks_exact,
+            "census": self.census.to_dict() if self.census else None,
             "utilization": _rounded(self.utilization),
             "cpu_ratio": _rounded(self.cpu_ratio),
             "active_stall": self.active_stall.to_dict() if self.active_stall else None,

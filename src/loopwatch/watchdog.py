@@ -90,10 +90,8 @@ class Watchdog:
         self._ledger = ledger
         self._delivery = delivery
         self._on_closed = on_closed
-        self._limit_ns = tracker.half_ns
-        # On a loop that nothing happens on, the first sample of a stall may come at nine tenths
-        # of the threshold instead of half: almost half the wake-ups less (decision 0008).
-        self._idle_nap_ns = tracker.half_ns * 9 // 5
+        self._asked_ns: int | None = None
+        self._set_naps()
         self._iteration = 0
         self._late = False
         self._spans: deque[tuple[int, int]] = deque(maxlen=_SPANS)
@@ -163,9 +161,31 @@ class Watchdog:
             self._delivery.fault("watchdog", "a look at the loop", error)
             return monotonic_ns() + _NAP_AFTER_FAILURE_NS
 
+    def retune(self, threshold_ns: int) -> None:
+        """Have another threshold from the next look on. Any thread."""
+        self._asked_ns = threshold_ns
+        self._watched.alarm.wake()
+
+    def _set_naps(self) -> None:
+        self._limit_ns = self._tracker.half_ns
+        # On a loop that nothing happens on, the first sample of a stall may come at nine tenths
+        # of the threshold instead of half: almost half the wake-ups less (decision 0008).
+        self._idle_nap_ns = self._tracker.half_ns * 9 // 5
+
+    def _apply_threshold(self) -> None:
+        asked_ns, self._asked_ns = self._asked_ns, None
+        if asked_ns is None:
+            return
+        self._tracker.retune(asked_ns)
+        self._watched.sensor.retune(self._tracker.half_ns)
+        self._watched.sidecar.retune(asked_ns)
+        self._set_naps()
+
     def _look(self) -> int:
         watched = self._watched
         self._note_wake_up()
+        if self._asked_ns is not None:
+            self._apply_threshold()
         running = watched.loop.is_running()
         # Beats first: a period that made a drained beat late is then in the reading.
         beats = watched.sidecar.drain()

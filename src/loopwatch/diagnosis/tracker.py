@@ -78,13 +78,17 @@ class Tracker(Generic[S]):
     """Follows one loop. `S` is what a sample is; the tracker only keeps it."""
 
     def __init__(self, threshold_ns: int, sample_interval_ns: int, max_samples: int) -> None:
-        self._threshold_ns = threshold_ns
-        self.half_ns = threshold_ns // 2
+        self.retune(threshold_ns)
         self._sample_interval_ns = sample_interval_ns
         self._max_samples = max_samples
         self._track: Track[S] | None = None
         self._told: list[tuple[int, int]] = []
         self._stopped_ns = 0
+
+    def retune(self, threshold_ns: int) -> None:
+        """Set what is a stall from now on; one that is open stays one."""
+        self._threshold_ns = threshold_ns
+        self.half_ns = threshold_ns // 2
 
     @property
     def tracking(self) -> bool:

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -27,6 +25,7 @@ from loopwatch.doctor.checks import LOOPS, new_loop
 from loopwatch.doctor.judge import LATE_S, THRESHOLD_S, Mark, Told, Truth, Verdict, judge
 from loopwatch.doctor.trials import HEALTHY_S, HOG, STALL_S, TRIALS, Sizes, Trial, Way
 from loopwatch.model import Phase
+from loopwatch.probes.processes import end_with_parent
 from loopwatch.registry import install
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# From <linux/prctl.h>.
-_PR_SET_PDEATHSIG: Final = 1
 _TICK_S: Final = 0.01
 # Between trials, so that one is over when the next begins.
 _PAUSE_S: Final = 0.1
@@ -57,19 +54,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--native-sampler", choices=("auto", "off"), default="auto")
     parser.add_argument("--missing", action="append", default=[])
     arguments = parser.parse_args(argv)
-    _have_kernel_end_it()
+    # A parent that is killed while it has this process stopped leaves nobody to continue it, and a
+    # stopped process reads no end of stdin.
+    end_with_parent()
     threading.Thread(target=_end_with_parent, name="doctor-parent", daemon=True).start()
     sizes = Sizes.measure()
     bench = _Bench(sizes, arguments.missing)
     with asyncio.Runner(loop_factory=lambda: new_loop(arguments.loop)) as runner:
         runner.run(bench.run(arguments.native_sampler))
-
-
-def _have_kernel_end_it() -> None:
-    # A parent that is killed while it has this process stopped leaves nobody to continue it, and a
-    # stopped process reads no end of stdin.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_with_parent() -> None:

@@ -27,8 +27,8 @@ class Reading(NamedTuple):
 
     `busy_since_ns` is `None` while the loop waits. `ended` holds the long periods that ended
     since the last reading, oldest first; every period of at least the limit the sensor was
-    started with is in exactly one reading. `idle_ns` and `iterations` count since the start and
-    are `None` where this sensor cannot know.
+    started with, or given since, is in exactly one reading. `idle_ns` and `iterations` count since
+    the start and are `None` where this sensor cannot know.
     """
 
     iteration: int
@@ -47,6 +47,7 @@ class Sensor(Protocol):
 
     - `start` runs once, on the loop thread, with the loop running.
     - `read` runs on the watchdog thread alone. It takes microseconds and never waits for the loop.
+    - `retune` runs on the watchdog thread.
     - `served` runs on the loop thread, as soon as the loop serves again after an open stall.
     - `stop` runs on any thread, also after the loop was closed, and puts everything back.
     """
@@ -55,6 +56,9 @@ class Sensor(Protocol):
 
     def start(self, limit_ns: int) -> None:
         """Start; periods of at least `limit_ns` are to be kept."""
+
+    def retune(self, limit_ns: int) -> None:
+        """Keep periods of at least `limit_ns` from now on."""
 
     def read(self, now_ns: int) -> Reading:
         """Return what is true at `now_ns`."""

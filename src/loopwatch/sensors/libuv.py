@@ -101,6 +101,11 @@ class LibuvSensor:
         self._state = LibuvState(raw, limit_ns)
         self._alive = True
 
+    def retune(self, limit_ns: int) -> None:
+        """Keep periods of at least `limit_ns` from now on."""
+        if self._state is not None:
+            self._state.limit_ns = limit_ns
+
     def read(self, now_ns: int) -> Reading:  # noqa: ARG002 - libuv's numbers need their own clock
         """Return the state of the loop; see `Reading`."""
         with self._lock:
@@ -165,7 +170,7 @@ class LibuvState:
     """
 
     def __init__(self, raw: Raw, limit_ns: int) -> None:
-        self._limit_ns = limit_ns
+        self.limit_ns = limit_ns
         self.last = raw
         self.since_ns: int | None = None if raw.waiting else raw.now_ns
 
@@ -210,7 +215,7 @@ class LibuvState:
         return min(max(earliest_ns, raw.cached_ns + _NS_PER_MS // 2), raw.now_ns)
 
     def _kept(self, period: Period) -> list[Period]:
-        return [period] if period.duration_ns >= self._limit_ns else []
+        return [period] if period.duration_ns >= self.limit_ns else []
 
 
 def _load(module: Any) -> Any:

@@ -43,15 +43,21 @@ class SelectorSensor:
         self._ended: deque[tuple[int, int, int]] = deque(maxlen=_KEPT_PERIODS)
         self._patch: Patch | None = None
         self._marks: Callable[[], _Marks] | None = None
+        self._retune: Callable[[int], None] | None = None
 
     def start(self, limit_ns: int) -> None:
         """Wrap `select`. Runs on the loop thread, so the loop is busy at this moment."""
-        hook, self._marks = _wrap(self._selector.select, limit_ns, self._ended.append)
+        hook, self._marks, self._retune = _wrap(self._selector.select, limit_ns, self._ended.append)
         try:
             self._patch = Patch(self._selector, "select", hook)
         except AttributeError:
             self._marks = None
             raise SensorUnavailableError("the loop's selector cannot be wrapped") from None
+
+    def retune(self, limit_ns: int) -> None:
+        """Keep periods of at least `limit_ns` from now on."""
+        if self._retune is not None:
+            self._retune(limit_ns)
 
     def read(self, now_ns: int) -> Reading:
         """Return the state of the loop; see `Reading`."""
@@ -93,8 +99,8 @@ def _wrap(
     select: Callable[[float | None], Any],
     limit_ns: int,
     keep: Callable[[tuple[int, int, int]], None],
-) -> tuple[Callable[..., Any], Callable[[], _Marks]]:
-    """Return `select` with marks around it, and a function that reads the marks.
+) -> tuple[Callable[..., Any], Callable[[], _Marks], Callable[[int], None]]:
+    """Return `select` with marks around it, what reads the marks, and what sets the limit.
 
     This runs once per loop iteration: closure variables, no attributes, no allocation unless a
     period was long. `waiting` is set last on the way out and first on the way in, so a reader
@@ -129,4 +135,8 @@ def _wrap(
                 break
         return picture
 
-    return hooked, marks
+    def retune(to_ns: int) -> None:
+        nonlocal limit_ns
+        limit_ns = to_ns
+
+    return hooked, marks, retune

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["DENSE", "Beat", "Sidecar"]
 
 _KEPT_BEATS: Final = 256
+# Nothing is known between two beats of a sidecar that is alone, so there they are this dense.
+_BEATS_PER_THRESHOLD: Final = 4
 # A `relied_on_until_ns` of long ago: beat densely, and put nothing off.
 DENSE: Final = 1
 
@@ -41,16 +43,23 @@ class Beat(NamedTuple):
 class Sidecar:
     """Beats on the loop, from `start` to `stop`: every `interval_ns`, or densely while relied on.
 
-    `dense_ns` is half a threshold: then no stall can pass between two beats.
+    Densely is every half threshold: then no stall can pass between two beats. Where beats are all
+    there is to go by (`alone`) they are never rarer than four a threshold.
     """
 
     def __init__(
-        self, loop: AbstractEventLoop, interval_ns: int, dense_ns: int, alarm: Alarm
+        self,
+        loop: AbstractEventLoop,
+        interval_ns: int,
+        threshold_ns: int,
+        alarm: Alarm,
+        *,
+        alone: bool = False,
     ) -> None:
         self._loop = loop
-        self._interval_ns = interval_ns
-        self._dense_ns = min(dense_ns, interval_ns)
-        self._slack_ns = dense_ns // 2
+        self._longest_ns = interval_ns
+        self._alone = alone
+        self.retune(threshold_ns)
         self._alarm = alarm
         # Set by the watchdog on a loop that is at work and well: until then each beat puts the
         # watchdog's alarm off, to shortly after the beat that follows. 0: beat, and no more.
@@ -68,6 +77,13 @@ class Sidecar:
         self.native_id = get_native_id()
         # Frames of the thread above the loop's callbacks (those that run the loop itself).
         self.base_depth = 0
+
+    def retune(self, threshold_ns: int) -> None:
+        """Beat as this threshold needs it from the next beat on. Watchdog thread."""
+        dense_ns = threshold_ns // (_BEATS_PER_THRESHOLD if self._alone else 2)
+        self._interval_ns = min(self._longest_ns, dense_ns) if self._alone else self._longest_ns
+        self._dense_ns = min(dense_ns, self._longest_ns)
+        self._slack_ns = dense_ns // 2
 
     def start(self) -> None:
         """Schedule the first beat. Runs on the loop thread."""

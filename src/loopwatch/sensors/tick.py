@@ -27,6 +27,9 @@ class TickSensor:
     def start(self, limit_ns: int) -> None:
         """Nothing to do: the agent starts the sidecar, it runs beside every sensor."""
 
+    def retune(self, limit_ns: int) -> None:
+        """Nothing to do: whoever reads the beats says which ran late."""
+
     def read(self, now_ns: int) -> Reading:
         """Return busy once a beat is overdue; the watchdog itself adds the beats that ran late."""
         number, due_ns = self._sidecar.number, self._sidecar.due_ns

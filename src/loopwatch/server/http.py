@@ -1,4 +1,4 @@
-"""`/metrics`, `/livez` and `/api` on a thread of their own: they answer while the loop is blocked.
+"""The thread server: what `answers` says, over HTTP, also while the loop is blocked.
 
 Read-only, GET and HEAD. On a loopback address a request must also *name* a loopback host, which
 keeps web pages away that reach us by DNS rebinding.
@@ -7,48 +7,27 @@ keeps web pages away that reach us by DNS rebinding.
 from __future__ import annotations
 
 import ipaddress
-import json
 import socket
 import socketserver
 import threading
 import time
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
 
+from loopwatch.server.answers import TEXT, Answer, answer
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from loopwatch.model import Snapshot, Stall
+    from loopwatch.server.answers import View
 
-__all__ = ["HttpServer", "View"]
+__all__ = ["HttpServer"]
 
 _READ_TIMEOUT_S: Final = 5.0
 _MAX_CONNECTIONS: Final = 16
 _STOP_S: Final = 0.3
 _PAUSE_S: Final = 0.1
-_JSON: Final = "application/json; charset=utf-8"
-_TEXT: Final = "text/plain; charset=utf-8"
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What the server may read of one loop."""
-
-    snapshot: Callable[[], Snapshot]
-    stalls: Callable[[], tuple[Stall, ...]]
-    registry: Callable[[str], tuple[bytes, str]] | None
-    metrics: Callable[[str, Sequence[Callable[[], Snapshot]]], tuple[bytes, str]]
-    spent: Callable[[int], None]
-    failed: Callable[[BaseException], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: HTTPStatus
-    content_type: str
-    body: bytes
 
 
 class HttpServer:
@@ -63,7 +42,7 @@ class HttpServer:
         self.asked_port = port if asked_port is None else asked_port
         self._views: tuple[View, ...] = ()
         self._server = _Server(
-            (host, port), self._answer, self._spent, self._failed, loopback=_is_loopback(host)
+            (host, port), self._answered, self._spent, self._failed, loopback=_is_loopback(host)
         )
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="loopwatch-http", daemon=True)
@@ -108,28 +87,8 @@ class HttpServer:
         self._thread.join(_STOP_S)
         self._server.server_close()
 
-    def _answer(self, path: str, accept: str) -> _Answer:
-        views = self._views
-        if path == "/metrics" and views:
-            # The registry of whoever exports to one has all loops that do; else all loops alone.
-            registries = [view.registry for view in views if view.registry is not None]
-            if registries:
-                body, content_type = registries[0](accept)
-            else:
-                body, content_type = views[0].metrics(accept, [view.snapshot for view in views])
-            return _Answer(HTTPStatus.OK, content_type, body)
-        if path == "/livez":
-            return _livez([view.snapshot() for view in views])
-        if path == "/api/snapshot":
-            return _json({"loops": [view.snapshot().to_dict() for view in views]})
-        if path == "/api/stalls":
-            stalls = [stall for view in views for stall in view.stalls()]
-            stalls.sort(key=lambda stall: stall.started_at_s)
-            # One call per record: the encoder keeps the GIL, and all at once would be a stall.
-            rows = ", ".join(json.dumps(stall.to_dict()) for stall in stalls)
-            return _Answer(HTTPStatus.OK, _JSON, f'{{"stalls": [{rows}]}}'.encode())
-        known = "/metrics /livez /api/snapshot /api/stalls"
-        return _Answer(HTTPStatus.NOT_FOUND, _TEXT, f"not found; there is {known}\n".encode())
+    def _answered(self, target: str, accept: str) -> Answer:
+        return answer(self._views, target, accept)
 
     def _failed(self, error: BaseException) -> None:
         for view in self._views[:1]:
@@ -138,18 +97,6 @@ class HttpServer:
     def _spent(self, cpu_ns: int) -> None:
         for view in self._views[:1]:
             view.spent(cpu_ns)
-
-
-def _livez(snapshots: list[Snapshot]) -> _Answer:
-    stuck = [s for s in snapshots if s.active_s >= s.thresholds.hang_s]
-    if not stuck:
-        return _Answer(HTTPStatus.OK, _TEXT, b"ok\n")
-    text = "".join(f"loop {s.loop} stuck for {s.active_s:.1f} s\n" for s in stuck)
-    return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, text.encode())
-
-
-def _json(data: dict[str, Any]) -> _Answer:
-    return _Answer(HTTPStatus.OK, _JSON, json.dumps(data).encode())
 
 
 class _Server(ThreadingHTTPServer):
@@ -161,7 +108,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(
         self,
         address: tuple[str, int],
-        answer: Callable[[str, str], _Answer],
+        answer: Callable[[str, str], Answer],
         spent: Callable[[int], None],
         failed: Callable[[BaseException], None],
         *,
@@ -237,23 +184,24 @@ class _Handler(BaseHTTPRequestHandler):
     def _respond(self, *, with_body: bool) -> None:
         if self.server.loopback and not _names_loopback(self.headers.get("Host", "")):
             text = b"this address answers to localhost only; set http_host to serve other names\n"
-            answer = _Answer(HTTPStatus.FORBIDDEN, _TEXT, text)
+            made = Answer(HTTPStatus.FORBIDDEN, TEXT, text)
         else:
-            path = self.path.split("?", 1)[0]
             try:
-                answer = self.server.answer(path, self.headers.get("Accept", ""))
+                made = self.server.answer(self.path, self.headers.get("Accept", ""))
             except Exception as error:  # noqa: BLE001 - a collector of the host's may raise
                 self.server.failed(error)
                 text = f"{type(error).__name__} while reading; see the log\n".encode()
-                answer = _Answer(HTTPStatus.INTERNAL_SERVER_ERROR, _TEXT, text)
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(answer.body)))
+                made = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, TEXT, text)
+        self.send_response(made.status)
+        self.send_header("Content-Type", made.content_type)
+        self.send_header("Content-Length", str(len(made.body)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
+        for name, value in made.headers:
+            self.send_header(name, value)
         self.end_headers()
         if with_body:
-            self.wfile.write(answer.body)
+            self.wfile.write(made.body)
 
     def send_error(
         self,
@@ -269,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(code)
         if code == HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", "GET, HEAD")
-        self.send_header("Content-Type", _TEXT)
+        self.send_header("Content-Type", TEXT)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Connection", "close")
         self.end_headers()
