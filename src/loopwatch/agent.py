@@ -22,8 +22,10 @@ from loopwatch.diagnosis.tracker import Tracker
 from loopwatch.errors import ConfigError, LoopwatchError
 from loopwatch.exporters import Exporter, Source
 from loopwatch.forensics import Forensics
+from loopwatch.keeper import Keeper
 from loopwatch.ledger import Identity, Ledger
 from loopwatch.patch import Patch
+from loopwatch.probes.burst import Burst
 from loopwatch.probes.cpu import ThreadCpu
 from loopwatch.probes.executors import ExecutorProbe
 from loopwatch.probes.gc import GcProbe
@@ -38,6 +40,7 @@ from loopwatch.watchdog import Watchdog, Watched
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from concurrent.futures import Executor as HostExecutor
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from loopwatch.model import Point, Snapshot, Stall
@@ -67,13 +70,13 @@ class Agent:
         loop_name: str,
         exporters: Sequence[Exporter],
         on_stall: OnStall | None,
-        on_stopped: Callable[[Agent], None],
+        leaving: Callable[[Agent], AbstractContextManager[None]],
     ) -> None:
         self.config = config
         self._loop = loop
         self._exporters = exporters
         self._on_stall = on_stall
-        self._on_stopped = on_stopped
+        self._leaving = leaving
         self._stop_lock = threading.RLock()
         self._stopped = False
         self._close_patch: Patch | None = None
@@ -83,7 +86,10 @@ class Agent:
 
         threshold_ns = round(config.stall_threshold_s * NS_PER_S)
         self._alarm = Alarm()
-        self._sidecar, tick, self._sensor = _start_sensor(loop, config, threshold_ns, self._alarm)
+        self._keeper = Keeper(loop)
+        self._sidecar, tick, self._sensor = _start_sensor(
+            loop, config, threshold_ns, self._alarm, self._keeper.release
+        )
         self._sampler, self._sampler_state = _start_sampler(config, self._alarm)
         try:
             self._wire(tick, loop_name, threshold_ns)
@@ -111,13 +117,19 @@ class Agent:
         self._gc = GcProbe(ident)
         self._executor_probe = ExecutorProbe(loop)
         self._delivery = Delivery(self._ledger, self._started, self._on_stall, config.queue_size)
-        namer = FrameNamer(
+        self._namer = namer = FrameNamer(
             in_app_rule(include=config.in_app_include, exclude=config.in_app_exclude)
         )
         fault = partial(self._delivery.fault, "probe", "looking at a stall")
         cpu = ThreadCpu(threading.get_native_id())
         forensics = Forensics(
-            loop, threading.get_native_id(), namer, cpu, self._gc, self._sampler, fault
+            loop,
+            namer,
+            cpu,
+            self._gc,
+            self._sampler,
+            fault,
+            self._keeper,
         )
         warm_until_ns = monotonic_ns() + round(config.warm_up_s * NS_PER_S)
         recorder = Recorder(identity, namer, forensics, warm_until_ns, fault)
@@ -187,6 +199,14 @@ class Agent:
         """The last five minutes, a point a second, newest last. Any thread."""
         return tuple(self._ledger.points.copy())
 
+    def burst(self) -> Burst:
+        """Return what takes stacks of the loop thread, one for each call of its `look`.
+
+        Any thread but the loop's own; close it afterwards.
+        """
+        sidecar = self._sidecar
+        return Burst(lambda: (sidecar.ident, sidecar.base_depth), sidecar.native_id, self._namer)
+
     def register_executor(self, name: str, executor: HostExecutor) -> None:
         """Report threads and queue length of one more executor, under the label `name`."""
         self._executor_probe.register(name, executor)
@@ -201,7 +221,10 @@ class Agent:
             if self._stopped:
                 return
             self._stopped = True
-        self._on_stopped(self)
+        with self._leaving(self):
+            self._stop()
+
+    def _stop(self) -> None:
         self._stop_sampler()
         self._watchdog.stop()
         if self._close_patch is not None:
@@ -213,10 +236,14 @@ class Agent:
             self._http.remove(self._view)
         self._delivery.stop()
         for exporter in self._started:
-            try:
-                exporter.stop()
-            except Exception:  # noqa: BLE001 - stopping must not fail the host's shutdown
-                self._ledger.error("exporter")
+            self._stop_exporter(exporter)
+        self._keeper.close()
+
+    def _stop_exporter(self, exporter: Exporter) -> None:
+        try:
+            exporter.stop()
+        except Exception:  # noqa: BLE001 - stopping must not fail the host's shutdown
+            self._ledger.error("exporter")
 
     def _stop_sampler(self) -> None:
         self._alarm.on_set = None
@@ -272,6 +299,8 @@ class Agent:
             self.snapshot,
             spent=self._ledger.spent,
             fault=partial(self._delivery.fault, "exporter"),
+            drop=self._ledger.drop,
+            keep=self._keeper.keep,
         )
         for exporter in self._exporters:
             try:
@@ -279,6 +308,7 @@ class Agent:
             except LoopwatchError:
                 raise  # a setting that cannot work: whoever made it should see it now
             except Exception as error:  # noqa: BLE001 - the app matters more than one exporter
+                self._stop_exporter(exporter)  # what it had begun
                 self._ledger.error("exporter")
                 log.error(  # noqa: TRY400 - explain() says what may be told
                     "loopwatch: exporter %s cannot start and is left out: %s",
@@ -306,11 +336,11 @@ class Agent:
         except OSError as error:
             # The app matters more than its metrics: one clear line, and it runs on.
             log.error(  # noqa: TRY400 - a traceback adds nothing to "port taken"
-                "loopwatch: cannot listen on %s:%d (%s); set http_port to a free port, or 0 to "
-                "have one picked, or http_port_count to the number of workers. The loop is "
-                "watched, but not served here",
+                "loopwatch: cannot listen on %s:%s (%s); set http_port to a free port, or 0 to "
+                "have one picked, and http_port_count to the number of workers or more. The loop "
+                "is watched, but not served here",
                 host,
-                port,
+                self._ports(),
                 error.strerror or error,
             )
             return
@@ -337,6 +367,10 @@ class Agent:
                 if error.errno != errno.EADDRINUSE:
                     raise
         return server(host, last, asked_port=port)
+
+    def _ports(self) -> str:
+        port, count = self.config.http_port or 0, self.config.http_port_count
+        return f"{port} to {port + count - 1}" if port and count > 1 else str(port)
 
     def _registry(self) -> Callable[[str], tuple[bytes, str]] | None:
         """Return what renders the registry this agent exports to, if it does."""
@@ -425,13 +459,17 @@ def _start_sampler(config: Config, alarm: Alarm) -> tuple[NativeSampler | None, 
 
 
 def _start_sensor(
-    loop: AbstractEventLoop, config: Config, threshold_ns: int, alarm: Alarm
+    loop: AbstractEventLoop,
+    config: Config,
+    threshold_ns: int,
+    alarm: Alarm,
+    on_beat: Callable[[], None],
 ) -> tuple[Sidecar, TickSensor, Sensor]:
     interval_ns = round(config.tick_interval_s * NS_PER_S)
-    sidecar = Sidecar(loop, interval_ns, threshold_ns, alarm)
+    sidecar = Sidecar(loop, interval_ns, threshold_ns, alarm, on_beat=on_beat)
     tick = TickSensor(sidecar)
     sensor = start_sensor(loop, tick, threshold_ns // 2)
     if sensor is tick:
-        sidecar = Sidecar(loop, interval_ns, threshold_ns, alarm, alone=True)
+        sidecar = Sidecar(loop, interval_ns, threshold_ns, alarm, alone=True, on_beat=on_beat)
         tick = sensor = TickSensor(sidecar)
     return sidecar, tick, sensor

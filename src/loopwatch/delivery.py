@@ -12,6 +12,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from loopwatch.patience import patience_s
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextvars import Context
@@ -26,6 +28,7 @@ log = logging.getLogger("loopwatch")
 
 # A blocked exporter must not keep its host from stopping.
 _FLUSH_S: Final = 0.5
+_MOST_CONTEXTS: Final = 100
 
 
 class _Parcel(NamedTuple):
@@ -63,7 +66,9 @@ class Delivery:
 
     def deliver(self, stall: Stall, context: Context | None = None) -> None:
         """Hand a record over; exporters will run in `context`, a copy of a task's. Never waits."""
-        self._put(_Parcel(stall, context))
+        # Each that waits keeps a request's objects alive; without its context a record tells less.
+        crowded = self._queue.qsize() >= _MOST_CONTEXTS
+        self._put(_Parcel(stall, None if crowded else context))
 
     def fault(self, component: str, what: str, error: BaseException) -> None:
         """Count a failure of ours, and log the first of each kind from the delivery thread.
@@ -87,7 +92,7 @@ class Delivery:
             pass  # the thread sees the flag after the record it is busy with
         if self._thread is threading.current_thread() or self._thread.ident is None:
             return
-        self._thread.join(_FLUSH_S)
+        self._thread.join(patience_s(_FLUSH_S))
         lost = 0
         while not self._queue.empty():
             try:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from loopwatch.diagnosis.tracker import Track
+    from loopwatch.keeper import Keeper
     from loopwatch.model import Request, TaskInfo
     from loopwatch.probes.cpu import ThreadCpu
     from loopwatch.probes.gc import GcProbe
@@ -128,19 +129,20 @@ class Forensics:
     def __init__(
         self,
         loop: AbstractEventLoop,
-        native_id: int,
         namer: FrameNamer,
         cpu: ThreadCpu,
         gc: GcProbe,
         sampler: NativeSampler | None,
         on_fault: Callable[[Exception], None],
+        keeper: Keeper,
     ) -> None:
         self._loop = loop
+        self._keeper = keeper
         self._on_fault = on_fault
         self._namer = namer
         self._gc = gc
         self._sampler = sampler
-        self._kernel = KernelThread(native_id, cpu.read_ns)
+        self._kernel = KernelThread(cpu.native_id, cpu.read_ns)
         self._throttle = ThrottleProbe()
         self._threads = OtherThreads()
         self._backlog = Backlog(loop)
@@ -271,14 +273,21 @@ class Forensics:
         if not is_still_there():
             return None
         request = requests.read_request(context) if context is not None else None
+        copy = self._copy(context) if context is not None else None
+        del context  # what follows may take a while, and the task may end meanwhile
         fd = sleep.fd if sleep is not None else None
         return seen._replace(
             request=request,
-            # A copy takes no time whatever is in it, and may be entered: the task's own is taken.
-            context=context.copy() if context is not None else None,
+            context=copy,
             stack=capture.stack(self._namer.is_in_app),
             detail=detail_of(fd) if fd is not None else None,
         )
+
+    def _copy(self, context: Context) -> Context:
+        # A copy takes no time whatever is in it, and may be entered: the task's own is taken.
+        copy = context.copy()
+        self._keeper.keep(copy)
+        return copy
 
     def _with_task(self, seen: Seen, at_ns: int) -> tuple[Seen, Context | None]:
         task = current_task(self._loop)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from loopwatch.catalogue import LAG_BOUNDS_S
@@ -139,6 +139,13 @@ class Ledger:
         self._stalled = (Active(since_ns, record.cause, record), self._stall_ns)
         self._trace(record.cause, record)
         self._remember(record)
+
+    def revised(self, record: Stall) -> None:
+        """Take a newer record of the stall in progress; it counts as it did when it opened."""
+        active = self.active
+        if active is not None and active.record.id == record.id:
+            self._stalled = (replace(active, record=record), self._stall_ns)
+            self._remember(record)
 
     def closed(self, since_ns: int, end_ns: int, record: Stall) -> None:
         """Add a stall that is over to the totals; one that was never opened is counted here."""

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import importlib
 import os
-import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from loopwatch.agent import Agent, OnStall
 from loopwatch.config import Config
 from loopwatch.errors import ConfigError, NoRunningLoopError
 from loopwatch.exporters import Exporter, make_exporters
+from loopwatch.forklock import ForkLock, renew_all
+from loopwatch.patience import exit_within
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from asyncio import AbstractEventLoop
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["current", "install"]
+__all__ = ["agent_of", "agents", "current", "install"]
+
+# All loops together: nobody waits a second for us at the end of a process.
+_EXIT_S: Final = 0.9
 
 
 def install(
@@ -57,13 +64,16 @@ def install(
             return agent
         if config is None:
             config = Config.from_env(**settings)
+        made = make_exporters(_wanted(config, exporters))
+        if config.console:
+            made.append(_console(loop))
         agent = Agent(
             loop,
             config,
             _free_name(config.loop_name),
-            make_exporters(_wanted(config, exporters)),
+            made,
             on_stall,
-            _unregister,
+            _leaving,
         )
         agent.start(tuple(_AGENTS.values()))
         _AGENTS[id(loop)] = agent
@@ -78,10 +88,23 @@ def current() -> Agent | None:
         return None
 
 
+def agents() -> tuple[Agent, ...]:
+    """Return the agents of all watched loops of this process. Any thread."""
+    return tuple(_AGENTS.copy().values())
+
+
+def agent_of(loop: AbstractEventLoop) -> Agent | None:
+    """Return the agent of a loop; `None` if nobody watches it. Any thread."""
+    return _AGENTS.get(id(loop))
+
+
 # The one registry of agents, by the id of their loop: an agent keeps its loop alive, so the id
 # cannot be taken by another one. The lock is held while agents start, never by the watchdog.
 _AGENTS: Final[dict[int, Agent]] = {}
-_LOCK = threading.RLock()
+# Those that are in the middle of `stop`: their names are still on the metrics, and a child that is
+# forked now has to forget them, too.
+_LEAVING: Final[dict[int, Agent]] = {}
+_LOCK: Final = ForkLock()
 
 
 def _wanted(config: Config, exporters: Sequence[str | Exporter] | None) -> Sequence[str | Exporter]:
@@ -91,8 +114,15 @@ def _wanted(config: Config, exporters: Sequence[str | Exporter] | None) -> Seque
     return wanted
 
 
+def _console(loop: AbstractEventLoop) -> Exporter:
+    # By name, like the exporters of the table: `install` puts an agent together, so it may know
+    # what is above it, but nothing here may need it to be imported.
+    console: Exporter = importlib.import_module("loopwatch.integrations.console").Console(loop)
+    return console
+
+
 def _free_name(name: str) -> str:
-    taken = {agent.loop_name for agent in _AGENTS.values()}
+    taken = {agent.loop_name for agent in _known()}
     number = 1
     free = name
     while free in taken:
@@ -101,24 +131,35 @@ def _free_name(name: str) -> str:
     return free
 
 
-def _unregister(agent: Agent) -> None:
+def _known() -> tuple[Agent, ...]:
+    return (*_AGENTS.copy().values(), *_LEAVING.copy().values())
+
+
+@contextmanager
+def _leaving(agent: Agent) -> Iterator[None]:
     # No lock: `stop` may run on a watchdog thread while another loop installs and waits for it.
+    _LEAVING[id(agent)] = agent
     for key, other in list(_AGENTS.items()):
         if other is agent:
             _AGENTS.pop(key, None)
+    try:
+        yield
+    finally:
+        _LEAVING.pop(id(agent), None)
 
 
 def _stop_all() -> None:
+    exit_within(_EXIT_S)
     for agent in list(_AGENTS.values()):
         agent.stop()
 
 
 def _forget_all() -> None:
-    global _LOCK  # noqa: PLW0603 - another thread of the parent may have held it
-    _LOCK = threading.RLock()
-    for agent in list(_AGENTS.values()):
+    renew_all()
+    for agent in _known():
         agent.forget()
     _AGENTS.clear()
+    _LEAVING.clear()
 
 
 # Both once per process: neither can be taken back without a trace, and without agents they do

@@ -54,11 +54,19 @@ class Reporter:
         self._deliver(track, record)
 
     def reconsider(self, track: Track[Seen], now_ns: int) -> None:
-        """Tell an excused stall after all, if it has outgrown its excuse."""
+        """Take another view of a stall that goes on.
+
+        An excused one is told after all if it has outgrown its excuse. One that was told is not
+        told again, but whoever asks meanwhile finds the record of all that was seen so far: what
+        blocked at first need not be what blocks now.
+        """
         record = self._outgrown(track, now_ns)
         if record is not None:
             self._ledger.opened(track.start_ns, record)
             self._deliver(track, record)
+        elif track.excuse is None and track.id and len(track.samples) > track.recorded:
+            track.recorded = len(track.samples)
+            self._ledger.revised(self._recorder.record(track, now_ns))
 
     def closed(self, track: Track[Seen], now_ns: int) -> None:
         """Tell a stall that is over."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from loopwatch.clock import NS_PER_S, monotonic_ns
+from loopwatch.patience import patience_s
 from loopwatch.sensors.sidecar import DENSE
 from loopwatch.sensors.tick import TickSensor, late_periods
 
@@ -113,7 +114,7 @@ class Watchdog:
         if self._thread.ident is None:
             self.forget()  # never started, so nobody else will
         elif self._thread is not threading.current_thread():
-            self._thread.join(_JOIN_S)
+            self._thread.join(patience_s(_JOIN_S))
 
     def forget(self) -> None:
         """Give back what is open: by the thread as it ends, or where it does not exist."""

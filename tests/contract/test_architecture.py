@@ -14,10 +14,10 @@ ROOT = Path(loopwatch.__file__).parent
 
 # Lowest first. Within a row modules may import each other, except siblings (see STRANGERS).
 LAYERS = [
-    {"_version", "errors", "clock", "patch"},
+    {"_version", "errors", "clock", "forklock", "keeper", "patch", "patience"},
     {"model", "config", "catalogue"},
     {"sensors", "probes", "diagnosis"},
-    {"lag"},
+    {"lag", "views", "web"},
     {"ledger", "delivery", "exporters", "server"},
     {"forensics"},
     {"recorder"},
@@ -25,7 +25,7 @@ LAYERS = [
     {"watchdog"},
     {"agent"},
     {"registry"},
-    {"integrations", "demo", "doctor", "assets"},
+    {"integrations", "demo", "doctor", "assets", "top"},
     {"cli", "__init__", "__main__"},
 ]
 STRANGERS = {"sensors", "probes", "diagnosis"}

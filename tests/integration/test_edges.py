@@ -353,3 +353,52 @@ def test_after_a_stall_the_next_beat_is_soon(run_exact: Run) -> None:
             return (agent._sidecar.due_ns - time.monotonic_ns()) / 1e9
 
     assert run_exact(main()) < 0.06
+
+
+def test_an_exporter_that_cannot_start_undoes_what_it_had_begun() -> None:
+    """It is left out, and nothing of it stays; the loop is watched all the same."""
+    done: list[str] = []
+
+    class Half(loopwatch.Exporter):
+        name = "half"
+
+        def start(self, source: object) -> None:
+            done.append("begun")
+            raise RuntimeError
+
+        def stop(self) -> None:
+            done.append("undone")
+
+    async def main() -> int:
+        with loopwatch.install(exporters=[Half()]) as agent:
+            return agent.snapshot().errors_total["exporter"]
+
+    assert asyncio.run(main()) == 1
+    assert done == ["begun", "undone"]
+
+
+def test_a_name_is_free_when_its_agent_has_left_the_metrics(told: Told) -> None:
+    """An exporter that takes its time to stop still shows the loop: a second one has a number."""
+    stopping, stopped = threading.Event(), threading.Event()
+
+    class Slow(loopwatch.Exporter):
+        name = "slow"
+
+        def stop(self) -> None:
+            stopping.set()
+            stopped.wait(5)
+
+    async def first() -> None:
+        loopwatch.install(exporters=[Slow()]).stop()
+
+    async def second() -> str:
+        with loopwatch.install(exporters=[]) as agent:
+            return agent.loop_name
+
+    thread = threading.Thread(target=lambda: asyncio.run(first()))
+    thread.start()
+    stopping.wait(5)
+    assert asyncio.run(second()) == "main-2"
+    stopped.set()
+    thread.join(5)
+    assert asyncio.run(second()) == "main"

@@ -7,6 +7,7 @@ import contextvars
 import gc
 import json
 import logging
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -158,3 +159,30 @@ def test_what_the_context_holds_is_let_go_of(run_exact: Run, told: Told) -> None
             assert agent.stalls
 
     run_exact(main())
+
+
+@pytest.mark.parametrize("seconds", [0.08, 0.25], ids=["no stall", "a stall"])
+def test_the_hosts_objects_end_on_the_loops_thread(seconds: float, run_any: Run) -> None:
+    """A session bound in a request's context is finalized where it was made, late at most."""
+    ended: list[str] = []
+
+    class Session:
+        def __del__(self) -> None:
+            ended.append(threading.current_thread().name)
+
+    session: contextvars.ContextVar[Session] = contextvars.ContextVar("session")
+
+    async def request() -> None:
+        session.set(Session())
+        time.sleep(seconds)
+
+    async def main() -> None:
+        with loopwatch.install():
+            await asyncio.sleep(0.1)
+            for _ in range(3):
+                await asyncio.create_task(request())
+                await asyncio.sleep(0.2)
+
+    run_any(main())
+    gc.collect()
+    assert ended == ["MainThread"] * 3

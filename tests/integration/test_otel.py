@@ -763,6 +763,31 @@ def test_more_records_than_the_app_takes_are_dropped_and_counted(
     assert "use BatchSpanProcessor and BatchLogRecordProcessor" in line
 
 
+def test_what_is_given_up_at_the_end_is_counted(host: Host, run_exact: Run) -> None:
+    """Behind a processor that hangs: stopping does not wait for it, and says what was lost."""
+    hangs, begun = threading.Event(), threading.Event()
+
+    class Hanging(SimpleSpanProcessor):
+        def on_end(self, span: Any) -> None:
+            begun.set()
+            hangs.wait(10)
+
+    traces = TracerProvider(shutdown_on_exit=False)
+    traces.add_span_processor(Hanging(ConsoleSpanExporter()))
+
+    async def main() -> int:
+        exporter = OtelExporter(host.metrics, traces, host.logs)
+        with loopwatch.install(exporters=[exporter]) as agent:
+            for _ in range(6):
+                agent._delivery.deliver(a_stall())
+            await asyncio.to_thread(begun.wait, 5)
+        hangs.set()
+        return agent.snapshot().dropped_total["shutdown"]
+
+    assert run_exact(main()) == 5
+    traces.shutdown()
+
+
 def test_a_processor_that_raises_costs_nothing_else(
     host: Host, run_exact: Run, told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import loopwatch
+from loopwatch import Stall
 from loopwatch.probes.debugger import DebuggerProbe
 from tests.conftest import Run, Told, settle
 
@@ -201,3 +203,40 @@ def test_a_stall_that_outgrows_its_excuse_is_told_once(
     assert told.final[0].allowed is None
     assert len(stalls) == 1
     assert sum(now.stalls_total.values()) == 1
+
+
+def quick() -> None:
+    time.sleep(0.2)
+
+
+def stuck() -> None:
+    time.sleep(1.3)
+
+
+def test_who_asks_during_a_stall_is_told_what_blocks_now(run_any: Run) -> None:
+    """What blocked at first is told at once; a reader later on finds what most of it is."""
+    told = Told()
+    seen: list[Stall] = []
+
+    def ask(agent: loopwatch.Agent) -> None:
+        time.sleep(1.1)
+        active = agent.snapshot().active_stall
+        assert active is not None
+        seen.extend([active, agent.stalls[-1]])
+
+    async def main() -> None:
+        with loopwatch.install(on_stall=told) as agent:
+            await asyncio.sleep(0.1)
+            asker = threading.Thread(target=ask, args=(agent,))
+            asker.start()
+            quick()
+            stuck()
+            await settle(told)
+            asker.join()
+
+    run_any(main())
+    names = [stall.culprit.function.rpartition(".")[2] for stall in seen if stall.culprit]
+    assert names == ["stuck", "stuck"]
+    assert {stall.phase for stall in seen} == {"ongoing"}
+    assert [stall.phase for stall in told.records] == ["ongoing", "final"]
+    assert {stall.id for stall in seen} == {told.records[0].id}

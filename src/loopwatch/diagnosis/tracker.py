@@ -58,6 +58,8 @@ class Track(Generic[S]):
     allowed: str | None = None
     told: bool = True
     suppressed: int = 0
+    # How many samples the record of it was made of that readers find while it lasts.
+    recorded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

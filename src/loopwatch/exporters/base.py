@@ -23,13 +23,17 @@ class Source:
     """What an exporter may read: the settings, and what is true now (any thread).
 
     An exporter with a thread of its own tells `spent` the thread's name and CPU time so far (ns),
-    and `fault` what it was doing when which error came: counted, and logged once.
+    `fault` what it was doing when which error came (counted, and logged once), and `drop` how many
+    records it gave up, for a reason of `ledger.DROP_REASONS`. A copy of the host's context that
+    outlives `export` is given to `keep` first: what is in it then ends on the loop's thread.
     """
 
     config: Config
     snapshot: Callable[[], Snapshot]
     spent: Callable[[str, int], None] = _ignore
     fault: Callable[[str, BaseException], None] = _ignore
+    drop: Callable[[str, int], None] = _ignore
+    keep: Callable[[object], None] = _ignore
 
 
 class Exporter:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from loopwatch.errors import ConfigError
 from loopwatch.exporters.base import Exporter, Source
+from loopwatch.exporters.files import is_at
 
 if TYPE_CHECKING:
     from loopwatch.model import Stall
@@ -79,7 +80,7 @@ class JsonlExporter(Exporter):
         """Move the full file away unless another worker just did; the lock ends with its close."""
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if not _is_file(descriptor, self._path):
+        if not is_at(descriptor, self._path):
             return
         if self._backups == 0:
             self._path.unlink()
@@ -92,12 +93,3 @@ class JsonlExporter(Exporter):
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")
-
-
-def _is_file(descriptor: int, path: Path) -> bool:
-    try:
-        here = path.stat()
-    except FileNotFoundError:
-        return False
-    there = os.fstat(descriptor)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,7 +20,9 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar, Sample
 
 from loopwatch.catalogue import METRICS, Kind, Metric
+from loopwatch.errors import ConfigError
 from loopwatch.exporters.base import Exporter, Source
+from loopwatch.forklock import ForkLock
 
 if TYPE_CHECKING:
     from loopwatch.exporters.multiprocess import SharedFiles
@@ -83,7 +84,12 @@ class PrometheusExporter(Exporter):
         self._shared: SharedFiles | None = None
 
     def start(self, source: Source) -> None:
-        """Register; a name that is already taken in the registry raises `ValueError`."""
+        """Register; a name that is already taken in the registry raises `ValueError`.
+
+        Raises `ConfigError` if another loop uses this exporter.
+        """
+        if self._read is not None:
+            raise ConfigError("this PrometheusExporter serves another loop: make one for each loop")
         _join(self.registry, source.snapshot)
         self._read = source.snapshot
         self._share(source)
@@ -96,24 +102,37 @@ class PrometheusExporter(Exporter):
     def stop(self) -> None:
         """Leave the registry, and the files of several workers."""
         read, self._read = self._read, None
-        if read is not None:
-            _leave(self.registry, read)
         shared, self._shared = self._shared, None
-        if shared is not None:
-            shared.stop()
+        try:
+            if read is not None:
+                _leave(self.registry, read)
+        finally:
+            if shared is not None:
+                shared.stop()
+                _SHARED.discard(shared.read)
 
     def _share(self, source: Source) -> None:
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-        if not folder:
-            return
+        if not folder or source.snapshot in _SHARED:
+            return  # twice in the files, a loop would count double
         from loopwatch.exporters.multiprocess import SharedFiles  # noqa: PLC0415 - few have it
 
+        # Absolute: the host may change its working directory.
+        shared = SharedFiles(Path(folder).absolute(), source)
         try:
-            self._shared = SharedFiles(Path(folder), source)
-            self._shared.start()
-        except OSError as error:
-            what = f"writing to PROMETHEUS_MULTIPROC_DIR={folder} (is it a writable directory?)"
-            source.fault(what, error)
+            shared.start()
+        except Exception as error:  # noqa: BLE001 - the page of this worker alone still serves
+            shared.stop()
+            text = error.strerror or str(error) if isinstance(error, OSError) else ""
+            reason = text or type(error).__name__
+            source.fault(
+                f"writing to PROMETHEUS_MULTIPROC_DIR={folder} ({reason}; it has to be a directory "
+                "that every worker can write to)",
+                error,
+            )
+        else:
+            self._shared = shared
+            _SHARED.add(shared.read)
 
     def explain(self, error: Exception) -> str:
         """Return the registry's own words: they hold metric names, no values."""
@@ -127,6 +146,7 @@ class PrometheusExporter(Exporter):
         shared, self._shared = self._shared, None
         if shared is not None:
             shared.forget()
+            _SHARED.discard(shared.read)
 
 
 def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
@@ -150,7 +170,9 @@ def render_alone(accept: str, reads: Iterable[Read]) -> tuple[bytes, str]:
 _COLLECTORS: Final[weakref.WeakKeyDictionary[CollectorRegistry, LoopwatchCollector]] = (
     weakref.WeakKeyDictionary()
 )
-_LOCK: Final = threading.Lock()
+_LOCK: Final = ForkLock()
+# The loops that are in the files of several workers.
+_SHARED: Final[set[Read]] = set()
 
 
 def _join(registry: CollectorRegistry, read: Read) -> None:
@@ -168,7 +190,10 @@ def _leave(registry: CollectorRegistry, read: Read) -> None:
         collector = _COLLECTORS.get(registry)
         if collector is not None and not collector.remove(read):
             del _COLLECTORS[registry]
-            registry.unregister(collector)
+            try:
+                registry.unregister(collector)
+            except KeyError:
+                pass  # the host has emptied its registry
 
 
 def _family(metric: Metric) -> Family:

@@ -6,6 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from loopwatch.patience import patience_s
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,6 +30,11 @@ class Pulse:
         self._pause_s = 1.0
         self._thread = threading.Thread(target=self._run, name=f"loopwatch-{name}", daemon=True)
 
+    @property
+    def running(self) -> bool:
+        """Whether the thread was started and has not ended."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Start the thread; the first call comes at once."""
         self._thread.start()
@@ -41,15 +48,17 @@ class Pulse:
         self._stopping = True
         self._wake.set()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join(_STOP_S)
+            self._thread.join(patience_s(_STOP_S))
 
     def forget(self) -> None:
         """Be stopped in a forked child, where the thread does not exist."""
         self._stopping = True
 
     def _run(self) -> None:
-        while not self._stopping:
+        while True:
             self._wake.clear()
+            if self._stopping:  # looked at after the clearing, or a stop in between were missed
+                return
             try:
                 self._pause_s = self._beat()
             except Exception as error:  # noqa: BLE001 - an exporter's failure stays here

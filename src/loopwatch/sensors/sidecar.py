@@ -18,6 +18,7 @@ from loopwatch.clock import NS_PER_S, monotonic_ns
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
+    from collections.abc import Callable
     from types import FrameType
 
     from loopwatch.sensors.alarm import Alarm
@@ -29,6 +30,10 @@ _KEPT_BEATS: Final = 256
 _BEATS_PER_THRESHOLD: Final = 4
 # A `relied_on_until_ns` of long ago: beat densely, and put nothing off.
 DENSE: Final = 1
+
+
+def _nothing() -> None:
+    pass
 
 
 class Beat(NamedTuple):
@@ -55,10 +60,12 @@ class Sidecar:
         alarm: Alarm,
         *,
         alone: bool = False,
+        on_beat: Callable[[], None] = _nothing,
     ) -> None:
         self._loop = loop
         self._longest_ns = interval_ns
         self._alone = alone
+        self._on_beat = on_beat
         self.retune(threshold_ns)
         self._alarm = alarm
         # Set by the watchdog on a loop that is at work and well: until then each beat puts the
@@ -132,6 +139,7 @@ class Sidecar:
         self.base_depth = _depth(sys._getframe().f_back)  # noqa: SLF001 - these run the loop
         try:
             self._schedule()
+            self._on_beat()
         except Exception:  # noqa: BLE001 - nothing of ours may reach the loop's exception handler
             self._handle = None  # the loop is being closed: no further beat
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Final
 
 from loopwatch.errors import MissingExtraError
+from loopwatch.forklock import ForkLock
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -16,7 +16,7 @@ __all__ = ["AsyncioSwitch"]
 # It patches asyncio for the whole process: on with the first agent that wants it, off with the
 # last. Empty also while it is on because the host switched it on.
 _WANT_IT: Final[set[AsyncioSwitch]] = set()
-_LOCK: Final = threading.Lock()
+_LOCK: Final = ForkLock()
 
 
 class AsyncioSwitch:

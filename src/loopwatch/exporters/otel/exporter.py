@@ -22,6 +22,7 @@ from loopwatch.exporters.otel.logs import LogRecords
 from loopwatch.exporters.otel.metrics import LagFeed, forget_all, instruments_of
 from loopwatch.exporters.otel.traces import Spans
 from loopwatch.exporters.pulse import Pulse
+from loopwatch.patience import patience_s
 
 if TYPE_CHECKING:
     from opentelemetry import _logs, trace
@@ -76,6 +77,7 @@ class OtelExporter(Exporter):
             (Spans(self._tracer_provider), LogRecords(self._logger_provider)),
             switch,
         )
+        self._work.start()
         if _is_waited_for(self._meter_provider):
             log.info(
                 "loopwatch: the app has set no OpenTelemetry meter provider yet; "
@@ -134,15 +136,19 @@ class _Work:
         self._stopping = False
         self._told_all = threading.Event()
         self._pulse = Pulse(OtelExporter.name, source, self._beat)
-        if switch is not None:
-            switch.on()
-        self._instruments.add(source.snapshot)
+
+    def start(self) -> None:
+        if self._switch is not None:
+            self._switch.on()
+        self._instruments.add(self._source.snapshot)
         self._pulse.start()
 
     def put(self, stall: Stall) -> None:
         if len(self._waiting) >= _MOST_WAITING:
             raise _TooManyWaitError
-        self._waiting.append((contextvars.copy_context(), stall))
+        context = contextvars.copy_context()
+        self._source.keep(context)
+        self._waiting.append((context, stall))
         self._pulse.soon()
 
     def stop(self) -> None:
@@ -150,12 +156,15 @@ class _Work:
             self._switch.off()
         self._stopping = True
         self._pulse.soon()
-        if self._told_all.wait(_FLUSH_S):
+        if not self._pulse.running or self._told_all.wait(patience_s(_FLUSH_S)):
             self._pulse.stop()
         else:
             # It is held up in a processor of the host: not waited for, it ends with its call.
             self._pulse.forget()
-        self._feed.finish(_REST_S)
+            lost = len(self._waiting)
+            self._waiting.clear()
+            self._source.drop("shutdown", lost)
+        self._feed.finish(patience_s(_REST_S))
         self._instruments.remove(self._source.snapshot)
 
     def forget(self) -> None:
@@ -166,9 +175,13 @@ class _Work:
 
     def _beat(self) -> float:
         while self._waiting:
-            context, stall = self._waiting.popleft()
+            try:
+                context, stall = self._waiting.popleft()
+            except IndexError:
+                break  # `stop` has given up on the rest
             # In the context of the blocked task its span is current, for the host's processors too.
             context.run(self._tell, stall)
+            del context  # its keeper is to be the last that has it
         if self._stopping:
             self._told_all.set()
         if _is_waited_for(self._meter_provider):

@@ -18,6 +18,7 @@ from opentelemetry import metrics
 
 from loopwatch._version import __version__
 from loopwatch.catalogue import LAG_BOUNDS_S, METRICS, Kind, Metric
+from loopwatch.forklock import ForkLock
 
 if TYPE_CHECKING:
     from loopwatch.model import LagHistogram, Snapshot
@@ -70,8 +71,9 @@ class Instruments:
 
     def add(self, read: Read) -> None:
         """Observe one more loop."""
-        self._loops = self._loops._replace(reads=(*self._loops.reads, read))
-        self._taken = (-math.inf, self._loops, ())
+        with _LOCK:
+            self._loops = self._loops._replace(reads=(*self._loops.reads, read))
+            self._taken = (-math.inf, self._loops, ())
 
     def remove(self, read: Read) -> None:
         """Observe one loop less: its gauges are gone, its counters stay where they are.
@@ -80,18 +82,20 @@ class Instruments:
         for the histogram; and if the loop is watched again they go on: a counter that fell would
         be a negative difference to readers that want differences.
         """
-        reads, reached = self._loops
-        if read not in reads:
-            return
-        last = read()
-        then: dict[str, Totals] = {}
-        for metric in METRICS:
-            if metric.kind is Kind.COUNTER:
-                then[metric.name] = dict(reached.get(metric.name, ()))
-                _add(then[metric.name], metric, last)
-        # One store: a collection in progress counts the loop as running or as stopped, not twice.
-        self._loops = _Loops(tuple(other for other in reads if other != read), then)
-        self._taken = (-math.inf, self._loops, ())
+        with _LOCK:
+            reads, reached = self._loops
+            if read not in reads:
+                return
+            last = read()
+            then: dict[str, Totals] = {}
+            for metric in METRICS:
+                if metric.kind is Kind.COUNTER:
+                    then[metric.name] = dict(reached.get(metric.name, ()))
+                    _add(then[metric.name], metric, last)
+            # One store: a collection in progress counts the loop as running or as stopped, not
+            # twice.
+            self._loops = _Loops(tuple(other for other in reads if other != read), then)
+            self._taken = (-math.inf, self._loops, ())
 
     def forget(self) -> None:
         """Observe nothing, in a forked child."""
@@ -192,9 +196,9 @@ class LagFeed:
 
 
 # The set of each provider, and under the API itself that of the process's own provider, which may
-# be set after us. The lock is only taken when an agent starts.
+# be set after us. The lock is only taken when an agent starts or stops.
 _SETS: Final[weakref.WeakKeyDictionary[object, Instruments]] = weakref.WeakKeyDictionary()
-_LOCK: Final = threading.Lock()
+_LOCK: Final = ForkLock()
 
 
 def instruments_of(provider: metrics.MeterProvider | None) -> Instruments:
