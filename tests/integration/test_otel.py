@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import loopwatch
 from loopwatch.catalogue import LAG_BOUNDS_S, METRICS, Kind
+from loopwatch.config import Config
 from loopwatch.exporters.base import Source
 from loopwatch.exporters.prometheus import render_alone
 from loopwatch.model import LagHistogram, Request, Snapshot
@@ -72,7 +73,7 @@ from opentelemetry.sdk.trace.export import (
 )
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler
 
-from loopwatch.exporters.otel import OtelExporter
+from loopwatch.exporters.otel import OtelExporter, exporter as exporter_module
 from loopwatch.exporters.otel.metrics import LagFeed
 
 
@@ -464,8 +465,24 @@ def test_providers_may_be_set_after_us(child: Child) -> None:
         assert sum(otlp.value(stall) for stall in stalls) == 2
         assert [span.name for span in otlp.spans(endpoint)] == ["event loop stall"]
         assert len(otlp.log_records(endpoint)) == 2
-        assert "set no OpenTelemetry meter provider yet" in done.stderr
         assert "WARNING" not in done.stderr
+
+
+def test_who_never_sets_a_provider_is_told_so(
+    stalled: Snapshot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After ten seconds (here none) one line says that nothing is exported, and what to do."""
+    monkeypatch.setattr(exporter_module, "_PATIENT_S", 0.0)
+    exporter = OtelExporter()
+    exporter.start(Source(Config(), lambda: stalled))
+    deadline = time.monotonic() + 5
+    while not caplog.records and time.monotonic() < deadline:
+        time.sleep(0.01)
+    exporter.stop()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "nowhere to send to" in record.getMessage()
+    assert "set_meter_provider()" in record.getMessage()
 
 
 # What an app does at its start. The providers' own handlers at exit flush them.

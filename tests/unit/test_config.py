@@ -8,6 +8,7 @@ import pytest
 
 from loopwatch import Config, ConfigError
 from loopwatch.config import settings
+from loopwatch.exporters import EXPORTERS
 
 
 def test_defaults_are_the_documented_thresholds() -> None:
@@ -122,3 +123,9 @@ def test_every_setting_documents_itself() -> None:
         assert row.allowed
         assert row.env == "LOOPWATCH_" + row.name.upper()
     assert Config.of(**{row.name: row.default for row in settings()}) == Config()
+
+
+def test_the_help_of_exporters_names_all_of_them() -> None:
+    """Whoever reads the table of settings finds every name that may be given."""
+    (row,) = [row for row in settings() if row.name == "exporters"]
+    assert all(name in row.help for name in EXPORTERS)

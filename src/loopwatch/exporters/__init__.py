@@ -31,7 +31,7 @@ def make_exporters(wanted: Iterable[str | Exporter]) -> list[Exporter]:
             continue
         if item not in EXPORTERS:
             known = ", ".join(sorted(EXPORTERS))
-            raise ConfigError(f"exporters={item!r} is not known: use {known}, or an Exporter")
+            raise ConfigError(f"exporters: {item!r} is none of {known}, nor an Exporter object")
         module, _, name = EXPORTERS[item].partition(":")
         made.append(getattr(importlib.import_module(module), name)())
     return made

@@ -8,6 +8,7 @@ a full disk that has room again and a folder that appears later need no care.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ except ImportError:  # Windows has no fcntl: workers there need a stall log each
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["JsonlExporter"]
+
+log = logging.getLogger("loopwatch")
 
 
 class JsonlExporter(Exporter):
@@ -47,6 +50,11 @@ class JsonlExporter(Exporter):
         self._path = Path(config.stall_log).absolute()
         self._max_bytes = config.stall_log_max_bytes
         self._backups = config.stall_log_backups
+        if not os.access(self._path if self._path.exists() else self._path.parent, os.W_OK):
+            log.warning(
+                "loopwatch: stall log %s cannot be written now; each stall will try again",
+                self._path,
+            )
 
     def export(self, stall: Stall) -> None:
         """Append one line. Raises `OSError` if that did not work; the next record tries again."""

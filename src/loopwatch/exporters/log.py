@@ -123,6 +123,7 @@ def event_fields(stall: Stall) -> dict[str, Any]:
         "stall_id": stall.id,
         "phase": stall.phase.value,
         "loop": stall.loop,
+        "pid": stall.pid,
         "duration_s": round(stall.duration_s, 6),
         "cause": stall.cause.value,
         "confidence": stall.confidence,

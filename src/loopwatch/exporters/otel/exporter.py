@@ -8,8 +8,10 @@ the loop.
 from __future__ import annotations
 
 import contextvars
+import importlib.util
 import logging
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +45,8 @@ _NEXT_HELPING_S: Final = 0.02
 # Delivery may have waited for half a second before: together less than one.
 _FLUSH_S: Final = 0.25
 _REST_S: Final = 0.2
+# So long an app may take to set its providers before somebody is told that there are none.
+_PATIENT_S: Final = 10.0
 
 
 class OtelExporter(Exporter):
@@ -78,11 +82,6 @@ class OtelExporter(Exporter):
             switch,
         )
         self._work.start()
-        if _is_waited_for(self._meter_provider):
-            log.info(
-                "loopwatch: the app has set no OpenTelemetry meter provider yet; "
-                "nothing is exported there until it calls set_meter_provider()"
-            )
 
     def export(self, stall: Stall) -> None:
         """Hand the record over to the exporter's thread, with a copy of the context."""
@@ -134,6 +133,7 @@ class _Work:
         self._instruments = instruments_of(meter_provider)
         self._feed = LagFeed(self._instruments.lag, source.snapshot)
         self._stopping = False
+        self._patient_until_s: float | None = time.monotonic() + _PATIENT_S
         self._told_all = threading.Event()
         self._pulse = Pulse(OtelExporter.name, source, self._beat)
 
@@ -185,8 +185,23 @@ class _Work:
         if self._stopping:
             self._told_all.set()
         if _is_waited_for(self._meter_provider):
+            self._say_what_is_missing()
             return _BEAT_S  # what is recorded now would be lost: the counts wait as well
         return _NEXT_HELPING_S if self._feed.feed(_HELPING) else _BEAT_S
+
+    def _say_what_is_missing(self) -> None:
+        until_s = self._patient_until_s
+        if until_s is None or time.monotonic() < until_s:
+            return  # apps set it up in their own time
+        self._patient_until_s = None
+        sdk = importlib.util.find_spec("opentelemetry.sdk") is not None
+        log.warning(
+            "loopwatch: exporter otel has nowhere to send to: %s",
+            "the app has not called set_meter_provider(), see docs/how-to/export-to-opentelemetry"
+            if sdk
+            else "the OpenTelemetry SDK is not installed: run pip install 'loopwatch[otel]', and "
+            "have the app set its providers",
+        )
 
     def _tell(self, stall: Stall) -> None:
         for teller in self._tellers:
