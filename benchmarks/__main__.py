@@ -35,6 +35,7 @@ PLAN: Final = (
     ("middleware",),
     ("scrape",),
     ("otel_export",),
+    ("report",),
     ("ping_pong",),
 )
 _HEADINGS: Final = ("figure", "measured", "wanted", "")

@@ -1,0 +1,1 @@
+"""Records put into the shapes that people look at: trees, figures, texts. Pure; knows the model."""
