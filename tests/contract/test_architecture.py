@@ -25,7 +25,7 @@ LAYERS = [
     {"watchdog"},
     {"agent"},
     {"registry"},
-    {"integrations", "demo", "doctor", "assets", "top"},
+    {"integrations", "demo", "doctor", "assets", "report", "top"},
     {"cli", "__init__", "__main__"},
 ]
 STRANGERS = {"sensors", "probes", "diagnosis"}

@@ -15,7 +15,9 @@ from loopwatch.cli.command import Command
 from loopwatch.cli.dashboard import DashboardCommand
 from loopwatch.cli.demo import DemoCommand
 from loopwatch.cli.doctor import DoctorCommand
+from loopwatch.cli.report import ReportCommand
 from loopwatch.cli.rules import RulesCommand
+from loopwatch.cli.top import TopCommand
 from loopwatch.errors import ConfigError, LoopwatchError
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ __all__ = ["COMMANDS", "Command", "main"]
 # In the order in which `loopwatch --help` shows them.
 COMMANDS: Final[tuple[Command, ...]] = (
     DemoCommand(),
+    TopCommand(),
+    ReportCommand(),
     DoctorCommand(),
     RulesCommand(),
     DashboardCommand(),

@@ -1,0 +1,1 @@
+"""Watches the loops of other processes over their thread servers. Standard library only."""
