@@ -11,33 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from loopwatch.top.address import Address, parse_address
 from loopwatch.top.client import Client, GoneError, NotLoopwatchError, TroubleError
 from loopwatch.top.fleet import Fleet
 from tests.servers import wait_for
-
-# Of nobody: self-signed for localhost, made for these tests.
-_KEY = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgT+oHVJytNT/6A8v1
-D+i6xkFdtnpiDKyh+YHXWO+YpUWhRANCAASIjUOwxlRkaqSgOV7DmLCRLMB0mNM6
-1KUrAVehudRQKy/giG6CkLIeqUfoYxilb2w6xGCXL9wdVlbceLDyCPJU
------END PRIVATE KEY-----
-"""
-_CERTIFICATE = """\
------BEGIN CERTIFICATE-----
-MIIBnDCCAUGgAwIBAgIUe68CqMbUYtww3uJJJxQ6UkgRp6MwCgYIKoZIzj0EAwIw
-FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMTE2MzgxN1oYDzIxMjYxMDI4
-MTYzODE3WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
-PQMBBwNCAASIjUOwxlRkaqSgOV7DmLCRLMB0mNM61KUrAVehudRQKy/giG6CkLIe
-qUfoYxilb2w6xGCXL9wdVlbceLDyCPJUo28wbTAdBgNVHQ4EFgQUAAxPoo4nz0RT
-UxvzZK84aHYpw/UwHwYDVR0jBBgwFoAUAAxPoo4nz0RTUxvzZK84aHYpw/UwDwYD
-VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
-zj0EAwIDSQAwRgIhAI0gkpeRqx+kx60CCzWTENkWuyeXoGFEoCDHX8TblfsfAiEA
-sWicwHj4SCfSyA8lDYmn6nPHzVHV2QGP+AORL8ReQ3o=
------END CERTIFICATE-----
-"""
 
 Answerer = Callable[[socket.socket], None]
 
@@ -226,11 +205,12 @@ def test_names_that_cannot_be_found() -> None:
 
 @pytest.fixture
 def tls(tmp_path: Path) -> tuple[ssl.SSLContext, Path]:
-    """The server's side of TLS, and the file of its certificate."""
-    file = tmp_path / "certificate.pem"
-    file.write_text(_KEY + _CERTIFICATE)
+    """The server's side of TLS, and the file of the authority that vouches for it."""
+    authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
+    authority.issue_cert("localhost").configure_cert(context)
+    file = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(file))
     return context, file
 
 
@@ -243,12 +223,10 @@ def encrypted(context: ssl.SSLContext, raw: bytes) -> Answerer:
 
 
 def test_a_certificate_that_nobody_vouches_for(tls: tuple[ssl.SSLContext, Path]) -> None:
-    """Self-signed is refused, with the reason and where to put the CA."""
+    """It is refused, with the reason and where to put the CA."""
     with listening(encrypted(tls[0], http("200 OK", b"{}"))) as address:
         at = Address("https", "localhost", address.port)
-        with pytest.raises(
-            TroubleError, match=r"no valid certificate \(self.signed.*SSL_CERT_FILE"
-        ):
+        with pytest.raises(TroubleError, match=r"no valid certificate \(.*SSL_CERT_FILE"):
             Client(at, 5.0).get("/")
 
 
