@@ -34,6 +34,7 @@ PLAN: Final = (
     ("gc_callback",),
     ("middleware",),
     ("scrape",),
+    ("live_page",),
     ("otel_export",),
     ("report",),
     ("ping_pong",),

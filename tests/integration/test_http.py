@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import http.client
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -17,8 +20,9 @@ import pytest
 
 import loopwatch
 from loopwatch import Agent
-from loopwatch.server import http as server
+from loopwatch.server import handler, http as server
 from tests.conftest import Run
+from tests.servers import wait_for
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -46,7 +50,7 @@ def served(check: Callable[[int, Agent], Any], **settings: Any) -> Any:
 
 
 def test_every_path_answers() -> None:
-    """Metrics as text, the rest as JSON, and the root says what there is."""
+    """Metrics as text, the rest as JSON, and what is not there says what is."""
 
     def check(port: int, agent: Agent) -> None:
         status, headers, body = ask(port, "/metrics")
@@ -167,7 +171,7 @@ def test_an_open_address_answers_to_every_name() -> None:
 
 def test_a_slow_reader_is_let_go_and_others_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that says nothing ends at the read timeout; meanwhile others get answers."""
-    monkeypatch.setattr(server._Handler, "timeout", 0.3)
+    monkeypatch.setattr(handler, "_REQUEST_S", 0.3)
 
     def check(port: int, agent: Agent) -> None:
         slow = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(5)]
@@ -182,8 +186,12 @@ def test_a_slow_reader_is_let_go_and_others_are_served(monkeypatch: pytest.Monke
     served(check)
 
 
-def test_a_crowd_is_turned_away_not_queued_in_threads() -> None:
-    """Beyond the places there are, connections are closed; when they leave there is room again."""
+def handlers() -> int:
+    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+
+
+def test_a_crowd_costs_a_bounded_number_of_threads() -> None:
+    """Beyond the places there are, whoever waited longest has to go; all others are served."""
 
     def check(port: int, agent: Agent) -> None:
         crowd = []
@@ -191,24 +199,224 @@ def test_a_crowd_is_turned_away_not_queued_in_threads() -> None:
             connection = socket.create_connection(("127.0.0.1", port), 5)
             connection.sendall(b"GET /livez HTTP/1.1\r\n")
             crowd.append(connection)
-        time.sleep(0.3)
-        handlers = [t for t in threading.enumerate() if "process_request_thread" in t.name]
-        assert len(handlers) <= server._MAX_CONNECTIONS
+        wait_for("the crowd to thin out", lambda: handlers() <= server._MAX_CONNECTIONS)
+        assert b" 200 " not in crowd[0].recv(1000)
+        crowd[-1].sendall(b"Host: localhost\r\n\r\n")
+        assert crowd[-1].recv(100).startswith(b"HTTP/1.1 200")
         for connection in crowd:
             connection.close()
-        time.sleep(0.3)
         assert ask(port, "/livez")[0] == 200
 
     served(check)
 
 
-def test_an_oversized_request_is_refused() -> None:
-    """64 KiB of path is an error, not memory."""
+def test_open_pages_do_not_lock_a_scraper_out() -> None:
+    """Twenty browsers keep a connection each and ask again and again: every scrape is answered."""
+
+    def check(port: int, agent: Agent) -> None:
+        tabs = [http.client.HTTPConnection("127.0.0.1", port, timeout=5) for _ in range(20)]
+        refused = 0
+        for _ in range(3):
+            for tab in tabs:
+                try:
+                    tab.request("GET", "/api/live?since=0")
+                    assert tab.getresponse().read().startswith(b'{"loops"')
+                except (http.client.RemoteDisconnected, ConnectionError):
+                    refused += 1  # let go to make room; a browser connects anew
+                    tab.close()
+                    tab.request("GET", "/api/live?since=0")
+                    assert tab.getresponse().read().startswith(b'{"loops"')
+            assert ask(port, "/metrics")[0] == 200
+        assert refused
+        wait_for("those let go to end", lambda: handlers() <= server._MAX_CONNECTIONS)
+        for tab in tabs:
+            tab.close()
+
+    served(check)
+
+
+def test_a_drip_does_not_hold_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is for the whole request: a byte now and then does not begin it anew."""
+    monkeypatch.setattr(handler, "_REQUEST_S", 0.5)
 
     def check(port: int, agent: Agent) -> None:
         with socket.create_connection(("127.0.0.1", port), 5) as connection:
-            connection.sendall(b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n")
-            assert connection.recv(100).startswith(b"HTTP/1.1 414")
+            connection.settimeout(0.1)
+            connection.sendall(b"GET /livez HTTP/1.1\r\n")
+
+            def dripped() -> bool:
+                try:
+                    connection.sendall(b"X")
+                    return connection.recv(10) == b""
+                except TimeoutError:
+                    return False
+                except ConnectionError:
+                    return True
+
+            wait_for("the drip to be cut off", dripped, 3)
+
+    served(check)
+
+
+def test_who_takes_no_answers_does_not_hold_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Megabytes of answers that nobody reads end with the time for an answer."""
+    monkeypatch.setattr(handler, "_ANSWER_S", 0.3)
+
+    def check(port: int, agent: Agent) -> None:
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", port))
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 300)
+            wait_for("its thread", lambda: handlers() > 0)
+            wait_for("its end", lambda: handlers() == 0, 3)
+
+    served(check)
+
+
+def raw(port: int, request: bytes) -> bytes:
+    """Return all that comes back until the server closes."""
+    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        connection.sendall(request)
+        parts = []
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"".join(b"X%d: 1\r\n" % n for n in range(200)) + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"X: %s\r\n" % (b"a" * 900) * 90 + b"\r\n", 431),
+        (b"<script>\r\n\r\n", 400),
+        (b"GET / <script>/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/7.7\r\n\r\n", 505),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", 403),
+        (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 403),
+        (b"GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403),
+    ],
+    ids=lambda value: str(value[:24]) if isinstance(value, bytes) else None,
+)
+def test_what_is_no_request_of_ours_is_refused(request_: bytes, status: int) -> None:
+    """Oversized, garbled or foreign: a status, a line that quotes nothing, and the end."""
+
+    def check(port: int, agent: Agent) -> None:
+        request = request_
+        if b"Connection: close" not in request:
+            request = request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        answer = raw(port, request)
+        assert re.match(rb"HTTP/1\.[01] %d " % status, answer)
+        assert b"X-Content-Type-Options: nosniff" in answer
+        assert b"script>" not in answer
+        assert b"aaaa" not in answer
+        assert b"<html" not in answer
+        assert ask(port, "/livez")[0] == 200
+        assert agent.snapshot().errors_total["http"] == 0
+
+    served(check)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"Content-Length: 40\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n28\r\n"],
+    ids=["length", "chunked"],
+)
+def test_a_body_is_not_taken_for_a_request(body: bytes) -> None:
+    """GET with a body is refused and the connection ends: nothing in it is answered."""
+    hidden = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+    def check(port: int, agent: Agent) -> None:
+        answer = raw(port, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + body + hidden)
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert answer.count(b"HTTP/1.1") == 1
+
+    served(check)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/../../../etc/passwd", 404),
+        ("/%2e%2e/%2e%2e/etc/passwd", 404),
+        ("/page.html", 404),
+        ("/index.html", 404),
+        ("/favicon.ico", 404),
+        ("/..", 404),
+        ("//evil.example/%2f..", 404),
+        ("http://[/", 404),
+        ("/api/stalls/../../x", 404),
+        ("/api/stalls/%00", 404),
+        ("*", 404),
+        ("/?" + "a=1&" * 500, 200),
+        ("//", 200),
+        ("/api/live?since=", 200),
+        ("/api/live?since=nan&since=1e999", 200),
+        ("/api/live?since=%F0%9F&%=%", 200),
+        ("/api/live?" + "since=1&" * 500, 200),
+    ],
+)
+def test_nonsense_is_found_or_not_found(path: str, status: int) -> None:
+    """No path leads to a file, no query to an error."""
+
+    def check(port: int, agent: Agent) -> None:
+        request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        answer = raw(port, request.encode())
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert b"root:x:" not in answer
+        assert agent.snapshot().errors_total["http"] == 0
+
+    served(check)
+
+
+def test_the_page_carries_a_policy_that_fits_it() -> None:
+    """Nothing but its own style and script, by their hashes; HEAD tells the same without it."""
+
+    def check(port: int, agent: Agent) -> None:
+        status, headers, body = ask(port, "/")
+        assert status == 200
+        assert headers["Content-Type"] == "text/html; charset=utf-8"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+        assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == "'none'"
+        assert policy["frame-ancestors"] == "'none'"
+        assert policy["connect-src"] == "'self'"
+        for tag in ("script", "style"):
+            (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), body, re.DOTALL)
+            digest = base64.b64encode(hashlib.sha256(text).digest()).decode()
+            assert policy[f"{tag}-src"] == f"'sha256-{digest}'"
+        assert not re.search(rb"https?://(?!www\.w3\.org/2000/svg)", body)
+        head = ask(port, "/", "HEAD")
+        assert head[2] == b""
+        assert head[1]["Content-Length"] == str(len(body))
+
+    served(check)
+
+
+def test_live_tells_what_has_changed_and_keeps_it_short() -> None:
+    """A stall in progress comes without its samples, an old one not again; points are new ones."""
+
+    def check(port: int, agent: Agent) -> None:
+        agent._loop.call_soon_threadsafe(lambda: time.sleep(0.8))
+
+        def live(since: float) -> Any:
+            return json.loads(ask(port, f"/api/live?since={since}")[2])
+
+        during = wait_for(
+            "a stall", lambda: (d := live(0))["loops"][0]["snapshot"]["active_stall"] and d
+        )
+        active = during["loops"][0]["snapshot"]["active_stall"]
+        assert "samples" not in active
+        assert active["evidence"]["wall_s"] > 0
+        assert [stall["id"] for stall in during["stalls"]] == [active["id"]]
+        wait_for("its end", lambda: live(0)["stalls"][0]["phase"] == "final")
+        whole = json.loads(ask(port, f"/api/stalls/{active['id']}")[2])
+        assert whole["samples"]
+        later = live(time.time() + 60)
+        assert later["stalls"] == later["loops"][0]["points"] == []
 
     served(check)
 

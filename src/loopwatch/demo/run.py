@@ -169,6 +169,7 @@ class _Show:
             f"  app      {self._app_url}/  lists the mistakes\n"
             f"  metrics  {self._app_url}/metrics/  from the app: silent while its loop is stalled\n"
             f"           {self._own_url}/metrics  from loopwatch's own thread: always answers\n"
+            f"  live     {self._own_url}/  a page for the browser, always answers\n"
             f"  stalls   {self._own_url}/api/stalls\n"
             f"  health   {self._own_url}/livez\n\n"
             f"{lasts}; press Ctrl-C to end it.\n",

@@ -47,6 +47,9 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     delay_s: float
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a reader that left, as at the end of the demo, is no event."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from loopwatch.model import Point, Snapshot, Stall
 
-__all__ = ["JSON", "TEXT", "Answer", "View", "answer"]
+__all__ = ["HTML", "JSON", "TEXT", "Answer", "View", "answer"]
 
 JSON: Final = "application/json; charset=utf-8"
 TEXT: Final = "text/plain; charset=utf-8"
+HTML: Final = "text/html; charset=utf-8"
 # Rows of a list of stalls: what fits a page.
 _NEWEST: Final = 500
 
@@ -47,8 +49,10 @@ class Answer:
 
 def answer(views: tuple[View, ...], target: str, accept: str) -> Answer:
     """Return what is at `target` (path and query). Raises what a collector of the host raises."""
-    parts = urlsplit(target)
-    path = parts.path
+    # Not urlsplit, which raises for what is no URL.
+    path, _, query = target.partition("?")
+    if path == "/":
+        return _page()
     if path == "/metrics" and views:
         return _metrics(views, accept)
     if path == "/livez":
@@ -56,12 +60,12 @@ def answer(views: tuple[View, ...], target: str, accept: str) -> Answer:
     if path == "/api/snapshot":
         return _json({"loops": [view.snapshot().to_dict() for view in views]})
     if path == "/api/live":
-        return _live(views, _since(parts.query))
+        return _live(views, _since(query))
     if path == "/api/stalls":
         return _stalls(views)
     if path.startswith("/api/stalls/"):
         return _stall(views, path.removeprefix("/api/stalls/"))
-    known = "/metrics /livez /api/snapshot /api/live /api/stalls /api/stalls/ID"
+    known = "/ /metrics /livez /api/snapshot /api/live /api/stalls /api/stalls/ID"
     return Answer(HTTPStatus.NOT_FOUND, TEXT, f"not found; there is {known}\n".encode())
 
 
@@ -83,17 +87,48 @@ def _livez(snapshots: list[Snapshot]) -> Answer:
     return Answer(HTTPStatus.SERVICE_UNAVAILABLE, TEXT, text.encode())
 
 
+@cache
+def _page() -> Answer:
+    # Most processes never show it.
+    from loopwatch.views.colours import cause_css  # noqa: PLC0415
+    from loopwatch.web import live_page  # noqa: PLC0415
+
+    page = live_page(cause_css())
+    return Answer(HTTPStatus.OK, HTML, page.html.encode(), page.headers)
+
+
 def _live(views: tuple[View, ...], since_s: float) -> Answer:
     """Return all that has changed since a moment (unix time): snapshots, points, stalls."""
     loops = [
-        {
-            "snapshot": view.snapshot().to_dict(),
-            "points": [point.to_list() for point in view.timeline() if point.at_s > since_s],
-        }
+        json.dumps(
+            {
+                "snapshot": _now(view.snapshot(), since_s),
+                "points": [point.to_list() for point in view.timeline() if point.at_s > since_s],
+            }
+        )
         for view in views
     ]
     changed = [stall for stall in _newest(views) if _changed_at_s(stall) >= since_s]
-    return _json({"loops": loops, "stalls": [stall.summary() for stall in changed[-_NEWEST:]]})
+    # Asked for once a second, and samples are a hundred times the work of all the rest.
+    stalls = [json.dumps(stall.summary()) for stall in changed[-_NEWEST:]]
+    body = f'{{"loops": [{", ".join(loops)}], "stalls": [{", ".join(stalls)}]}}'
+    return Answer(HTTPStatus.OK, JSON, body.encode())
+
+
+def _now(snapshot: Snapshot, since_s: float) -> dict[str, Any]:
+    """Return a snapshot without the samples of its stall, and with its census only if new."""
+    stall, census = snapshot.active_stall, snapshot.census
+    known = census is not None and census.at_s <= since_s
+    data = replace(
+        snapshot,
+        active_stall=stall and replace(stall, samples=()),
+        census=None if known else census,
+    ).to_dict()
+    if stall:
+        del data["active_stall"]["samples"]
+    if known:
+        del data["census"]
+    return data
 
 
 def _changed_at_s(stall: Stall) -> float:

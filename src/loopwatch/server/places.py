@@ -1,0 +1,64 @@
+"""How many connections may be open at a time, and who has to go when one more comes."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+__all__ = ["Places"]
+
+
+class Places:
+    """A limit on connections that nobody can use up by staying.
+
+    Browsers keep connections open between their questions, and others say nothing at all. When all
+    places are taken, the connection that has been waiting for a request for longest makes room; one
+    that is being answered never does. Any thread.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        # In the order in which they began to wait.
+        self._waiting: dict[socket.socket, None] = {}
+        self._answered: set[socket.socket] = set()
+
+    def take(self, connection: socket.socket) -> bool:
+        """Give a new connection a place; `False` if all others are being answered."""
+        evicted = None
+        with self._lock:
+            if len(self._waiting) + len(self._answered) >= self._limit:
+                evicted = next(iter(self._waiting), None)
+                if evicted is None:
+                    return False
+                del self._waiting[evicted]
+            self._waiting[connection] = None
+        if evicted is not None:
+            try:
+                # Its thread reads the end, after a request that is on its way already.
+                evicted.shutdown(socket.SHUT_RD)
+            except OSError:
+                pass  # gone by itself
+        return True
+
+    def answers(self, connection: socket.socket) -> bool:
+        """Note that a request has come; `False` if it must be the last of this connection."""
+        with self._lock:
+            if connection not in self._waiting:
+                return False
+            del self._waiting[connection]
+            self._answered.add(connection)
+            return True
+
+    def waits(self, connection: socket.socket) -> None:
+        """Note that an answer is out and the next request may come."""
+        with self._lock:
+            if connection in self._answered:
+                self._answered.remove(connection)
+                self._waiting[connection] = None
+
+    def leave(self, connection: socket.socket) -> None:
+        """Free the place of a connection, if it still has one."""
+        with self._lock:
+            self._waiting.pop(connection, None)
+            self._answered.discard(connection)
