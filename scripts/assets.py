@@ -36,5 +36,5 @@ if __name__ == "__main__":
     for name in FILES:
         file = FOLDER / name
         file.parent.mkdir(exist_ok=True)
-        file.write_text(printed(name))
+        file.write_text(printed(name), encoding="utf-8")
         print(f"wrote alerts/{name}")

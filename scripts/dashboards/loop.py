@@ -10,12 +10,14 @@ from scripts.dashboards.board import Row, assemble
 from scripts.dashboards.panels import LIMIT, Column, Line, Told, columns, heat, lines, number
 from scripts.dashboards.shared import SHARE_AT, by_cause, stalled_time
 
+from loopwatch.assets.promql import WORKER, labels
 from loopwatch.assets.rules import HEARTBEAT_AGE_S
 from loopwatch.lag import STEP_NS
 
 _NAME: Final = "loop"
 # A count of the lag histogram stands for this much wall time.
 _COUNT_S: Final = STEP_NS / 1e9
+_BUILD: Final = ("version", "python", "loop_impl", "sensor", "native_sampler")
 
 
 def loop() -> dict[str, Any]:
@@ -262,7 +264,7 @@ def _ourselves() -> Row:
             Told(
                 "Heartbeat age",
                 query.help_of("heartbeat_timestamp_seconds") + f" The overview calls it silent "
-                f"after {HEARTBEAT_AGE_S} s.",
+                f"after {HEARTBEAT_AGE_S} s and the hang threshold.",
                 "s", 8, 7, ("EventLoopWatchdogDead",),
             ),
             Line(query.HEARTBEAT_AGE, query.LEGEND),
@@ -273,15 +275,8 @@ def _ourselves() -> Row:
                 "Versions, kind of loop and sensor. " + query.help_of("build_info"),
                 "short", 24, 5,
             ),
-            (
-                *("job", "instance", "loop", "pid"),
-                *("version", "python", "loop_impl", "sensor", "native_sampler"),
-            ),
-            Column(
-                "count by (job, instance, loop, pid, version, python, loop_impl, sensor, "
-                f"native_sampler) ({query.BUILD})",
-                "Loops", "short",
-            ),
+            (*WORKER, *_BUILD),
+            Column(f"count by {labels((*WORKER, *_BUILD))} ({query.BUILD})", "Loops", "short"),
             sort="job",
         ),
     )  # fmt: skip

@@ -9,11 +9,11 @@ from scripts.dashboards.board import Row, assemble
 from scripts.dashboards.panels import LIMIT, Column, Line, Told, bars, columns, lines, number
 from scripts.dashboards.shared import SHARE_AT, by_cause, stalled_time
 
+from loopwatch.assets.promql import WORKER
 from loopwatch.assets.rules import HEARTBEAT_AGE_S
 
 _NAME = "overview"
 _ANY = ((1, "red"),)
-_KEYS = ("job", "instance", "loop", "pid")
 
 
 def overview() -> dict[str, Any]:
@@ -65,11 +65,11 @@ def _now() -> Row:
         count(
             Told(
                 "Lag above threshold",
-                "Loops whose p99 lag is above their threshold. "
+                "Loops whose p99 lag of 5 minutes is above their threshold. "
                 + query.help_of("lag_seconds"),
                 "none", 3, 4, ("EventLoopLagHigh",),
             ),
-            f"{query.LAG_P99} > {query.LAG_LIMIT}",
+            f"{query.lag(0.99, query.ALERT_WINDOW)} > {query.LAG_LIMIT}",
         ),
         count(
             Told(
@@ -82,26 +82,27 @@ def _now() -> Row:
         count(
             Told(
                 "CPU above threshold",
-                "Loops whose thread burns more CPU per second than their threshold. "
+                "Loops whose thread burns more CPU than their threshold, over 5 minutes. "
                 "Move CPU-bound work to a process pool, or add workers.",
                 "none", 3, 4, ("EventLoopCpuHigh",),
             ),
-            f"{query.CPU_RATIO} > {query.CPU_LIMIT}",
+            f"{query.rate('loop_cpu_seconds_total', window=query.ALERT_WINDOW)} > "
+            f"{query.CPU_LIMIT}",
         ),
         count(
             Told(
                 "Watchdog silent",
-                f"Loops whose watchdog has not looked for {HEARTBEAT_AGE_S} s: it is dead, or a C "
-                "call keeps the GIL. Until it is back, no stall of that loop is told.",
+                f"Loops whose watchdog has not looked for {HEARTBEAT_AGE_S} s and for their hang "
+                "threshold: it is dead. Until it is back, no stall of that loop is told.",
                 "none", 3, 4, ("EventLoopWatchdogDead",),
             ),
-            f"{query.HEARTBEAT_AGE} > {HEARTBEAT_AGE_S}",
+            query.WATCHDOG_SILENT,
         ),
         count(
             Told(
                 "Unreachable",
-                "Targets that ran loopwatch within the last hour and do not answer now: gone, or a "
-                "C call keeps the GIL so that not even /metrics can. They are listed below.",
+                "Targets that ran loopwatch within the last hour and do not answer now, and "
+                "workers that stand still: gone, or a C call keeps the GIL. They are listed below.",
                 "none", 3, 4, ("EventLoopUnreachable",),
             ),
             query.UNREACHABLE,
@@ -157,7 +158,7 @@ def _worst() -> Row:
                 "row leads to the loop in depth. Red: above the threshold.",
                 "short", 24, 9, ("EventLoopLagHigh", "EventLoopStallsFrequent"),
             ),
-            _KEYS,
+            WORKER,
             Column(query.each(query.LAG_P99), "Lag p99", "s"),
             Column(query.each(query.of("lag_max_seconds")), "Lag max, 60 s", "s"),
             Column(query.each(query.STALL_AGE), "Stalled now", "s"),
@@ -181,7 +182,7 @@ def _course() -> Row:
                 "together share a machine or a dependency.",
                 "s", alerts=("EventLoopLagHigh",),
             ),
-            Line(f"max by (job) ({query.LAG_P99})", "{{job}}"),
+            Line(f"max {query.BY_SERVICE} ({query.LAG_P99})", query.SERVICE_LEGEND),
             Line(f"min({query.LAG_LIMIT})", LIMIT),
         ),
         lines(
@@ -190,7 +191,7 @@ def _course() -> Row:
                 "The busiest loop of each service. " + query.help_of("loop_time_seconds_total"),
                 "percentunit", alerts=("EventLoopCpuHigh",),
             ),
-            Line(f"max by (job) ({query.UTILIZATION})", "{{job}}"),
+            Line(f"max {query.BY_SERVICE} ({query.UTILIZATION})", query.SERVICE_LEGEND),
             most=1,
         ),
         by_cause(),
@@ -199,18 +200,16 @@ def _course() -> Row:
 
 
 def _what_runs() -> Row:
-    gone = f"max by (job, instance) (last_over_time({query.of('heartbeat_timestamp_seconds')}[1h]))"
     return "What runs", (
         columns(
             Told(
                 "Unreachable targets",
-                "Ran loopwatch within the last hour and do not answer. If the process lives, a C "
-                "call keeps its GIL: py-spy dump shows which.",
+                "Ran loopwatch within the last hour and do not answer, or one worker of several. "
+                "If the process lives, a C call keeps its GIL: py-spy dump shows which.",
                 "short", 12, 7, ("EventLoopUnreachable",),
             ),
-            ("job", "instance"),
-            Column(f"1000 * {gone} and on (job, instance) ({query.UNREACHABLE})", "Last heard of",
-                   "dateTimeFromNow"),
+            WORKER,
+            Column(f"1000 * ({query.LAST_HEARD})", "Last heard of", "dateTimeFromNow"),
             sort="Last heard of",
         ),
         columns(

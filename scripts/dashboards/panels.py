@@ -18,6 +18,7 @@ from grafana_foundation_sdk.builders import (
 )
 from grafana_foundation_sdk.models import common, dashboard as model, heatmap as heat_model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+from scripts.dashboards.query import LEGEND
 
 from loopwatch.assets.dashboards import COLOURED, steps
 from loopwatch.assets.links import DASHBOARD_LOOP, runbook_url
@@ -104,7 +105,7 @@ def bars(
         .min(0)
         .thresholds(_thresholds(colours))
         .data_links([_to_the_loop("__field.labels")])
-        .with_target(_target("A", expr, "{{job}} {{instance}} {{loop}} {{pid}}", instant=True))
+        .with_target(_target("A", expr, f"{{{{job}}}} {LEGEND}", instant=True))
     )
 
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
+from loopwatch.assets.promql import SERVICE, TARGET, WORKER, labels
+from loopwatch.assets.rules import FORGET_AFTER, HEARTBEAT_AGE_S
 from loopwatch.catalogue import METRICS, Kind
 
 # By OTLP a series may lack `job` and `instance`: All stands for `.*`, which matches that, too.
 TARGETS: Final = 'job=~"$job", instance=~"$instance"'
 LOOPS: Final = f'{TARGETS}, loop=~"$loop"'
 RATE_WINDOW: Final = "[$__rate_interval]"
+# What is counted as above a threshold is what the alerts see, at any zoom.
+ALERT_WINDOW: Final = "[5m]"
 
 # All that tells loops apart; a label that is not there stays away. Workers that share an endpoint
 # have the label `pid`, and adding them up would lie.
-BY_LOOP: Final = "by (job, instance, loop, pid)"
-LEGEND: Final = "{{instance}} {{loop}} {{pid}}"
+BY_LOOP: Final = f"by {labels(WORKER)}"
+LEGEND: Final = " ".join(f"{{{{{name}}}}}" for name in WORKER if name != "job")
+BY_SERVICE: Final = f"by {labels(SERVICE)}"
+SERVICE_LEGEND: Final = " ".join(f"{{{{{name}}}}}" for name in SERVICE)
 
 _NAMES: Final = frozenset(
     metric.name + suffix
@@ -31,14 +37,14 @@ def of(name: str, *matchers: str) -> str:
     return f"loopwatch_{name}{{{', '.join((LOOPS, *matchers))}}}"
 
 
-def rate(name: str, *matchers: str) -> str:
+def rate(name: str, *matchers: str, window: str = RATE_WINDOW) -> str:
     """Return the growth per second of a counter."""
-    return f"rate({of(name, *matchers)}{RATE_WINDOW})"
+    return f"rate({of(name, *matchers)}{window})"
 
 
-def lag(quantile: float) -> str:
+def lag(quantile: float, window: str = RATE_WINDOW) -> str:
     """Return a quantile of lag, weighted by time, of each loop."""
-    return f"histogram_quantile({quantile:g}, {rate('lag_seconds_bucket')})"
+    return f"histogram_quantile({quantile:g}, {rate('lag_seconds_bucket', window=window)})"
 
 
 def each(expr: str) -> str:
@@ -78,8 +84,26 @@ HEARTBEAT_AGE: Final = (
     f"{of('heartbeat_timestamp_seconds')}, 0)"
 )
 BUILD: Final = of("build_info")
-# Ran loopwatch within the last hour and cannot be scraped now, as the alert has it.
-UNREACHABLE: Final = f"up{{{TARGETS}}} == 0 and on (job, instance) last_over_time({BUILD}[1h])"
+
+_WORKERS: Final = of("heartbeat_timestamp_seconds", 'pid!=""')
+_SILENT: Final = (
+    f"max without (loop, pid) ({_WORKERS}) - ignoring (loop, pid) group_right () {_WORKERS} "
+    f"> {HEARTBEAT_AGE_S}"
+)
+# As the alerts have it: not scraped now and ran loopwatch not long ago, or one worker of several
+# that stands still; and a watchdog that does not look although its process answers.
+UNREACHABLE_TARGETS: Final = (
+    f"up{{{TARGETS}}} == 0 and on {labels(TARGET)} last_over_time({BUILD}[{FORGET_AFTER}])"
+)
+UNREACHABLE_WORKERS: Final = f"({_SILENT}) >= {HANG_LIMIT}"
+UNREACHABLE: Final = f"{UNREACHABLE_TARGETS} or {UNREACHABLE_WORKERS}"
+WATCHDOG_SILENT: Final = f"({HEARTBEAT_AGE} > {HEARTBEAT_AGE_S}) >= {HANG_LIMIT} unless ({_SILENT})"
+LAST_HEARD: Final = (
+    f"max by {labels(TARGET)} "
+    f"(last_over_time({of('heartbeat_timestamp_seconds')}[{FORGET_AFTER}])) "
+    f"and on {labels(TARGET)} ({UNREACHABLE_TARGETS}) "
+    f"or max {BY_LOOP} ({_WORKERS} and {UNREACHABLE_WORKERS})"
+)
 STALLED_BY_CAUSE: Final = (
     f"sum by (cause) ({rate('stall_seconds_total')}) / on () group_left () count({BUILD})"
 )

@@ -46,6 +46,8 @@ def variable_queries(dashboard: Mapping[str, Any]) -> dict[str, tuple[str, str]]
 def filled_in(text: str, interval: str, values: Mapping[str, Sequence[str]] | None = None) -> str:
     """Return an expression with its variables replaced; a variable without values stands for All.
 
+    The five minutes of the alerts become the interval as well: what is played is shorter.
+
     Several values become alternatives of a regular expression, with what is special in them
     escaped, and `interval` (`15s`) is what Grafana made of scrape interval and time range.
     """
@@ -61,7 +63,7 @@ def filled_in(text: str, interval: str, values: Mapping[str, Sequence[str]] | No
         ]
         return f"({'|'.join(chosen)})" if len(chosen) > 1 else (chosen or [".*"])[0]
 
-    return re.sub(r"\$(\w+)", value, text)
+    return re.sub(r"\$(\w+)", value, text.replace("[5m]", f"[{interval}]"))
 
 
 def legend_of(legend: str, labels: Mapping[str, str]) -> str:

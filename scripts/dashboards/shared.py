@@ -7,28 +7,18 @@ from typing import TYPE_CHECKING, Final
 from scripts.dashboards import query
 from scripts.dashboards.panels import Line, Told, lines
 
+from loopwatch.assets.alerts import SLOW_BURN
 from loopwatch.assets.rules import RulesOptions
-from loopwatch.model import Cause
+from loopwatch.views.colours import CAUSE_COLOURS
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders import timeseries
 
 # Stalled time: the budget of the alerts, and where the slow burn of it is told.
 _BUDGET: Final = RulesOptions().stalled_budget
-SHARE_AT: Final = ((_BUDGET, "orange"), (6 * _BUDGET, "red"))
+SHARE_AT: Final = ((_BUDGET, "orange"), (SLOW_BURN * _BUDGET, "red"))
 
-# A cause has one colour on all panels: your code warm or green, what is not its doing blue to grey.
-_CAUSE_COLOURS: Final = {
-    Cause.BLOCKING_CALL.value: "green",
-    Cause.CPU.value: "orange",
-    Cause.NATIVE_CALL.value: "purple",
-    Cause.GC.value: "yellow",
-    Cause.GIL_CONTENTION.value: "semi-dark-blue",
-    Cause.CONGESTION.value: "semi-dark-orange",
-    Cause.CPU_STARVED.value: "blue",
-    Cause.PROCESS_PAUSED.value: "light-blue",
-    Cause.UNKNOWN.value: "text",
-}
+_COLOURS: Final = {cause.value: colour.grafana for cause, colour in CAUSE_COLOURS.items()}
 
 _PER_MINUTE: Final = f"60 * sum by (cause) ({query.rate('stalls_total')})"
 
@@ -59,4 +49,4 @@ def stalled_time() -> timeseries.Panel:
 
 
 def _stacked_by_cause(told: Told, expr: str) -> timeseries.Panel:
-    return lines(told, Line(expr, "{{cause}}"), stacked=True, colours=_CAUSE_COLOURS)
+    return lines(told, Line(expr, "{{cause}}"), stacked=True, colours=_COLOURS)

@@ -13,6 +13,7 @@ import yaml
 
 from loopwatch.assets import links
 from loopwatch.assets.alerts import GROUPS, SEVERITIES, Alert
+from loopwatch.assets.promql import LOOP, SERVICE, TARGET, WORKER
 from loopwatch.catalogue import LAG_BOUNDS_S, METRICS, Kind
 
 ROOT = Path(__file__).parent.parent.parent
@@ -70,8 +71,13 @@ def test_expressions_name_metrics_of_the_catalogue(row: Any) -> None:
     recorded = {recording.name for recording in RECORDINGS}
     for name in re.findall(r"[a-z_:]*loopwatch_[\w:]+", row.expr):
         assert name in series or name in recorded, name
-    used = set(re.findall(r"without \((\w+)\)", row.expr))
+    used = {
+        label.strip()
+        for names in re.findall(r"(?:without|ignoring) \(([^)]*)\)", row.expr)
+        for label in names.split(",")
+    }
     known = {label for name, m in series.items() if name in row.expr for label in m.labels}
+    known |= {"loop", "pid"}
     assert used <= known
 
 
@@ -97,8 +103,10 @@ def test_every_recorded_series_is_read_in_its_group() -> None:
     """Rules of a group run in turn: read elsewhere it would be one evaluation old."""
     for group in GROUPS:
         for recording in group.recordings:
-            readers = [a.name for a in group.alerts if recording.name in a.expr]
-            assert readers or recording.name in {r.expr for r in group.recordings}, recording.name
+            others = [r for r in group.recordings if r is not recording]
+            assert [row for row in (*group.alerts, *others) if recording.name in row.expr], (
+                recording.name
+            )
 
 
 def test_no_rule_depends_on_how_a_bound_is_printed() -> None:
@@ -116,7 +124,7 @@ def test_an_alert_tells_all_that_is_needed(alert: Alert) -> None:
     assert rule["keep_firing_for"] != "0s"
     notes = rule["annotations"]
     assert set(notes) == {"summary", "description", "runbook_url", "dashboard"}
-    for label in ("loop", "job", "instance", "pid"):
+    for label in WORKER:
         assert f"$labels.{label}" in notes["summary"]
     assert "$value" in notes["description"]
     assert notes["description"].endswith((".", "?"))
@@ -155,6 +163,18 @@ def test_an_alert_has_its_runbook(alert: Alert) -> None:
     assert board["uid"] == alert.dashboard
     assert f"**{alert.severity}** · dashboard *{board['title']}*" in page
     assert f"]({alert.name}.md)" in (RUNBOOKS / "README.md").read_text()
+
+
+def test_labels_that_tell_loops_apart_are_those_of_one_table() -> None:
+    """Joins, inhibitions and routes take the whole sets: a label more is one line of code."""
+    sets = [set(names) for names in (TARGET, LOOP, WORKER)]
+    for row in (*RECORDINGS, *ALERTS):
+        for names in re.findall(r"\b(?:on|by) \(([^)]*)\)", row.expr):
+            assert set(names.split(", ")) in sets, row.name
+    example = yaml.safe_load((ROOT / "alerts" / "alertmanager.example.yml").read_text())
+    assert example["route"]["group_by"] == ["alertname", *SERVICE]
+    for rule in example["inhibit_rules"]:
+        assert set(rule["equal"]) in sets
 
 
 def test_a_runbook_has_its_alert() -> None:

@@ -15,6 +15,7 @@ import yaml
 
 from loopwatch.assets.dashboards import COLOURED, UIDS, dashboard, render
 from loopwatch.assets.links import RUNBOOKS_URL
+from loopwatch.assets.promql import WORKER
 from loopwatch.catalogue import METRICS, Kind
 from loopwatch.config import Config
 from loopwatch.model import Cause
@@ -175,11 +176,46 @@ def test_queries_ask_for_metrics_that_exist_and_for_the_chosen_loops(name: str) 
 
 @every_board
 def test_rates_have_the_window_grafana_chooses(name: str) -> None:
-    """Every rate is over `$__rate_interval`, which is right at any zoom and scrape interval."""
+    """Every rate is over `$__rate_interval`, which is right at any zoom and scrape interval.
+
+    But what is counted as above a threshold is what the alert sees, over its five minutes.
+    """
     for expr in expressions(BOARDS[name]):
         assert expr.count("rate(") == len([f for f, _ in RATES.findall(expr) if f == "rate"])
         for _, window in RATES.findall(expr):
-            assert window == "$__rate_interval", expr
+            alert = re.match(r"count\(.* > loopwatch_\w*threshold", expr)
+            assert window == ("5m" if alert else "$__rate_interval"), expr
+
+
+def panel_of(name: str, title: str) -> Any:
+    return next(panel for panel in with_rows(BOARDS[name]) if panel["title"] == title)
+
+
+@pytest.mark.parametrize(
+    ("title", "alert"),
+    [
+        ("Stuck", "EventLoopStuck"),
+        ("Watchdog silent", "EventLoopWatchdogDead"),
+        ("Unreachable", "EventLoopUnreachable"),
+        ("Tasks above threshold", "EventLoopTasksHigh"),
+    ],
+)
+def test_what_is_counted_is_what_the_alert_tells(title: str, alert: str) -> None:
+    """All the metrics, limits and labels that the alert compares, the panel compares."""
+    rules = yaml.safe_load((ROOT / "alerts" / "loopwatch.rules.yml").read_text())["groups"]
+    (rule,) = (r for g in rules for r in g["rules"] if r.get("alert") == alert)
+    (target,) = panel_of("overview", title)["targets"]
+
+    def facts(expr: str) -> set[str]:
+        return set(
+            re.findall(
+                r"\bloopwatch_\w*(?:threshold|active)\w*|\bup\b|pid!=\"\"|unless|== 0"
+                r"|(?:ignoring|on) \([^)]*\)|> \d+|\[1h\]",
+                expr,
+            )
+        )
+
+    assert facts(target["expr"].removesuffix(" or vector(0)")) == facts(rule["expr"])
 
 
 def test_every_metric_is_on_some_panel() -> None:
@@ -214,10 +250,11 @@ def test_workers_of_one_endpoint_are_told_apart(panel: dict[str, Any]) -> None:
     """A legend that names the loop has its pid; a column of loops has one of pids."""
     for target in panel["targets"]:
         if "{{loop}}" in target["legendFormat"]:
-            assert "{{instance}} {{loop}} {{pid}}" in target["legendFormat"]
+            for label in WORKER:
+                assert label == "job" or f"{{{{{label}}}}}" in target["legendFormat"]
             assert not re.match(r"(max|min|sum|avg)\b", target["expr"].removeprefix("sort_desc"))
         elif panel["type"] == "table" and "loop," in target["expr"].split("(")[1]:
-            assert "loop, pid" in target["expr"].split("(")[1]
+            assert f"({', '.join(WORKER)}" in target["expr"]
 
 
 @every_panel

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripts.dashboards.reading import filled_in, queries, variable_queries
+from scripts.dashboards.reading import filled_in, legend_of, queries, variable_queries
 from scripts.dashboards.scene import Scene, playing
 
 from loopwatch.assets.dashboards import UIDS, dashboard
+from loopwatch.assets.promql import WORKER
 from tests.servers import PrometheusApi, fetch, victoria_metrics, wait_for
 
 pytest.importorskip("loopwatch.demo.app", reason="the extra `demo` is not installed here")
@@ -115,22 +116,9 @@ def test_the_unreachable_worker_is_named(scene: Scene) -> None:
 
 def test_workers_of_one_endpoint_without_job_and_instance(scene: Scene, tmp_path: Path) -> None:
     """Series with a pid and without job and instance are shown, each pid by itself."""
-    pids = ("11", "12")
-    early = fetch(f"{scene.worker_url}/metrics")
-    time.sleep(2)
-    late = fetch(f"{scene.worker_url}/metrics")
-    now = int(time.time())
+    pids = {"11", "12"}
     with victoria_metrics(tmp_path) as server:
-        for pid in pids:
-            lines = [
-                f"{line} {at}000"
-                for at in range(now - 20, now + 1)
-                for line in (early if at < now - 8 else late).splitlines()
-                if not line.startswith("#")
-            ]
-            url = f"{server.url}/api/v1/import/prometheus?extra_label=pid={pid}"
-            fetch(url, data="\n".join(lines).encode())
-        wait_for("the series", lambda: len(server.query("loopwatch_build_info")) == len(pids))
+        now = copied(scene, server, [{"pid": pid} for pid in pids])
         for query in QUERIES:
             if "up{" in query.expr:
                 continue  # a target without job and instance is none
@@ -140,8 +128,51 @@ def test_workers_of_one_endpoint_without_job_and_instance(scene: Scene, tmp_path
             else:
                 found = seen(server, expr, now - 20)
             assert found, query.where
-            if "{{pid}}" in query.legend or "loop, pid" in query.expr:
-                assert {series["metric"].get("pid") for series in found} == set(pids), query.where
+            if "{{pid}}" in query.legend or f"by ({', '.join(WORKER)}" in query.expr:
+                assert {series["metric"].get("pid") for series in found} == pids, query.where
+
+
+def test_services_over_otlp_are_told_apart(scene: Scene, tmp_path: Path) -> None:
+    """Without job and instance, two processes of two services are two rows, bars and lines."""
+    services = [
+        {"service_name": "shop", "service_instance_id": "u-1"},
+        {"service_name": "reports", "service_instance_id": "u-1"},
+        {"service_name": "reports", "service_instance_id": "u-2"},
+    ]
+    with victoria_metrics(tmp_path) as server:
+        now = copied(scene, server, services)
+        for query in QUERIES:
+            expr = filled_in(query.expr, INTERVAL)
+            if f"by ({', '.join(WORKER)}" in expr and "up{" not in expr:
+                found = server.get("query", query=expr, time=now)["result"]
+                assert len(found) == len(services), query.where
+            elif "{{loop}}" in query.legend and "annotation" not in query.where:
+                found = server.get("query", query=expr, time=now)["result"]
+                assert len({legend_of(query.legend, s["metric"]) for s in found}) == len(found)
+                assert {s["metric"]["service_name"] for s in found} == {"shop", "reports"}
+            elif "{{job}}" in query.legend:
+                found = server.get("query", query=expr, time=now)["result"]
+                shown = {legend_of(query.legend, s["metric"]) for s in found}
+                assert shown == {"shop", "reports"}, query.where
+
+
+def copied(scene: Scene, server: PrometheusApi, processes: list[dict[str, str]]) -> int:
+    """Put a worker's series of 20 s into a server, once with the labels of each; return the end."""
+    early = fetch(f"{scene.worker_url}/metrics")
+    time.sleep(2)
+    late = fetch(f"{scene.worker_url}/metrics")
+    now = int(time.time())
+    for labels in processes:
+        lines = [
+            f"{line} {at}000"
+            for at in range(now - 20, now + 1)
+            for line in (early if at < now - 8 else late).splitlines()
+            if not line.startswith("#")
+        ]
+        extra = "&".join(f"extra_label={name}={value}" for name, value in labels.items())
+        fetch(f"{server.url}/api/v1/import/prometheus?{extra}", data="\n".join(lines).encode())
+    wait_for("the series", lambda: len(server.query("loopwatch_build_info")) == len(processes))
+    return now
 
 
 def test_stalls_are_marked_where_they_began(scene: Scene) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +44,7 @@ def test_the_table_says_what_comes_out(capsys: pytest.CaptureFixture[str]) -> No
     for group in GROUPS:
         for row in (*group.recordings, *group.alerts):
             numbers = {"HEARTBEAT_AGE": "10", "STALLED_BUDGET": "0.01", "STALLS_PER_MINUTE": "6"}
+            numbers["FORGET_AFTER"] = "1h"
             expected = row.expr
             for name, number in numbers.items():
                 expected = expected.replace(name, number)
@@ -84,11 +88,12 @@ def test_a_selector_is_in_every_series(capsys: pytest.CaptureFixture[str]) -> No
         assert expr.count("loopwatch_") == expr.count("loop!~")
 
 
+@pytest.mark.parametrize("selector", ['loop="main"', 'pid!="7"', 'service_name="shop"'])
 def test_a_selector_without_labels_of_targets_leaves_up_alone(
-    capsys: pytest.CaptureFixture[str],
+    selector: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`up` has no loop: the join with the heartbeat still narrows it."""
-    shown = expressions(printed(capsys, "--selector", 'loop="main"'))
+    """`up` has no loop and no service: the join with the heartbeat still narrows it."""
+    shown = expressions(printed(capsys, "--selector", selector))
     assert shown["EventLoopUnreachable"].startswith("(up == 0)\n")
 
 
@@ -107,9 +112,22 @@ def test_a_selector_without_labels_of_targets_leaves_up_alone(
         ('cause="cpu"', "has the label 'cause', which only some of the metrics have"),
         ('le="0.1"', "has the label 'le'"),
         (r'job=~"a\d"', r"has the unknown escape '\d'"),
-        ('job=~"api("', "has a regular expression with missing ), unterminated subpattern"),
-        ('job=~"*"', "has a regular expression with nothing to repeat"),
+        ('job=~"api("', "has a regular expression that misses a )"),
+        ('job=~"*"', "has a regular expression that has nothing before the repetition '*'"),
         ('job=~"(?!api).*"', "uses look-around"),
+        (r'job=~"(a)\\1"', r"has the escape '\\1'"),
+        ('job=~"(?P<n>a)(?P=n)"', "uses a backreference"),
+        ('job=~"a++"', "has the repetition '+' of a repetition"),
+        ('job=~"(?>a)"', "uses an atomic group"),
+        ('job=~"a{1001}"', "1000 times are the most"),
+        ('job=~"(?#all)a"', "uses a comment"),
+        ('job=~"(a)?(?(1)b|c)"', "uses a conditional"),
+        ('__name__="up"', "has the label '__name__'"),
+        ('job="a\x07"', "has a control character"),
+        ("job=`a\nb`", "has a control character"),
+        ('job="a\u2028b"', "has a control character"),
+        (r'job="\xff"', "has an escape that is no character"),
+        (r'job="\ud800"', "has an escape that is no character"),
     ],
 )
 def test_a_wrong_selector(selector: str, why: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,6 +157,12 @@ def test_a_wrong_selector(selector: str, why: str, capsys: pytest.CaptureFixture
         (["--runbooks-url", "example.com"], "use an http or https address"),
         (["--runbooks-url", "https://example.com/?page="], "use an http or https address"),
         (["--runbooks-url", "https://[x"], "use an http or https address"),
+        (["--unreachable-for", "75"], "use a duration like 30s or 1h30m"),
+        (["--unreachable-for", "1m1h"], "use a duration like 30s or 1h30m"),
+        (["--forget-after", ""], "use a duration like 30s or 1h30m"),
+        (["--heartbeat-age", "4"], "use seconds from 5 to 3600"),
+        (["--dashboard-uid", "main=x"], "use overview=UID or loop=UID"),
+        (["--dashboard-uid", "loop=a/b"], "use overview=UID or loop=UID"),
         (["--time-scale", "0"], "use a number from 0.01 to 10"),
         (["--time-scale", "0.009"], "use a number from 0.01 to 10"),
         (["--name", "Loop_Watch"], "use small letters, digits, - and ."),
@@ -146,6 +170,8 @@ def test_a_wrong_selector(selector: str, why: str, capsys: pytest.CaptureFixture
         (["--namespace", "a" * 64], "use at most 63 small letters, digits and -"),
         (["--label", "release"], "use KEY=VALUE"),
         (["--label", "a b=c"], "use KEY=VALUE"),
+        (["--label", f"{'a' * 64}=c"], "use KEY=VALUE"),
+        (["--label", f"{'a' * 254}/b=c"], "use KEY=VALUE"),
         (["--pod-label", "app=a b"], "use KEY=VALUE"),
     ],
 )
@@ -179,6 +205,92 @@ def test_an_option_that_changes_nothing(
     assert named in shown.err
 
 
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--lag-threshold", "20"], "hang_threshold_s=10.0 is below stall_threshold_s=20.0"),
+        (["--hang-threshold", "0.05"], "hang_threshold_s=0.05 is below stall_threshold_s=0.1"),
+        (["--forget-after", "1m"], "forget-after 1m is not longer than unreachable-for 1m15s"),
+        (["--severity", "critical=a", "--severity", "critical=b"], "--severity critical has two"),
+        (["--dashboard-uid", "loop=a", "--dashboard-uid", "loop=b"], "loop has two values"),
+        (["--format", "pod-monitor", "--label", "a=b", "--label", "a=c"], "--label a has two"),
+        (["--format", "pod-monitor", "--pod-label", "a=b", "--pod-label", "a=b"], "--pod-label a"),
+    ],
+)
+def test_values_that_do_not_go_together(
+    argv: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both are named in one line, with code 2, rather than one of them lost."""
+    assert main(["rules", *argv]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert named in shown.err
+
+
+def test_waits_and_limits_of_silence(capsys: pytest.CaptureFixture[str]) -> None:
+    """How long a process may be silent, is remembered, and a watchdog may not look."""
+    argv = ["--unreachable-for", "3m", "--forget-after", "1h30m", "--heartbeat-age", "90"]
+    text = printed(capsys, *argv, "--dashboard-uid", "loop=team-loop")
+    rule = alerts(text)["EventLoopUnreachable"]
+    assert rule["for"] == "3m"
+    assert "last_over_time(loopwatch_heartbeat_timestamp_seconds[1h30m])" in rule["expr"]
+    assert rule["expr"].count("> 90\n") == 1
+    assert alerts(text)["EventLoopWatchdogDead"]["expr"].count("> 90\n") == 2
+    assert alerts(text)["EventLoopStuck"]["annotations"]["dashboard"].startswith("/d/team-loop?")
+    assert rule["annotations"]["dashboard"].startswith("/d/loopwatch-overview?")
+    scaled = alerts(printed(capsys, *argv, "--time-scale", "0.1"))["EventLoopUnreachable"]
+    assert scaled["for"] == "18s"
+    assert "[9m]" in scaled["expr"]
+
+
+def test_output_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--output` writes what is printed otherwise, in UTF-8, and prints nothing; - is stdout."""
+    file = tmp_path / "rules.yml"
+    argv = ["--selector", 'job="é"']
+    assert main(["rules", *argv, "--output", str(file)]) == 0
+    assert capsys.readouterr().out == ""
+    text = printed(capsys, *argv)
+    assert file.read_text(encoding="utf-8") == text
+    assert printed(capsys, *argv, "--output", "-") == text
+    assert "--output" not in text
+
+
+def test_what_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It failed, in one line that names the file and the option."""
+    assert main(["rules", "--output", str(tmp_path / "no" / "rules.yml")]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert "rules.yml (No such file or directory): choose another --output" in shown.err
+
+
+def command(*argv: str, **kwargs: Any) -> subprocess.CompletedProcess[bytes]:
+    args = [sys.executable, "-m", "loopwatch", *argv]
+    return subprocess.run(args, stderr=subprocess.PIPE, check=False, **kwargs)
+
+
+@pytest.mark.parametrize("name", ["rules", "dashboard"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_one_line(name: str) -> None:
+    """What was buffered does not fail once more at exit: one line, code 1."""
+    with Path("/dev/full").open("wb") as full:
+        ran = command(name, stdout=full)
+    assert ran.returncode == 1
+    assert ran.stderr.decode() == (
+        "loopwatch: error: cannot write stdout (No space left on device): choose another --output\n"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_what_is_printed_is_utf_8(encoding: str) -> None:
+    """Prometheus reads UTF-8 alone, whatever the locale of who prints the rules."""
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    ran = command("rules", "--selector", 'job="é"', stdout=subprocess.PIPE, env=env)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    shown = expressions(ran.stdout.decode("utf-8"))
+    assert shown["EventLoopTasksHigh"].startswith('loopwatch_tasks{job="é"} > ')
+
+
 def test_severities_and_runbooks_of_your_own(capsys: pytest.CaptureFixture[str]) -> None:
     """Each alert carries your word for its severity and an address below yours."""
     shown = alerts(
@@ -193,11 +305,11 @@ def test_severities_and_runbooks_of_your_own(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("scale", "stuck", "unreachable", "lag", "windows"),
     [
-        ("1", ("0s", "1m"), ("30s", "1m"), ("10m", "10m"), ("5m", "30m", "1h", "6h")),
-        ("0.05", ("0s", "3s"), ("2s", "3s"), ("30s", "30s"), ("15s", "1m30s", "3m", "18m")),
-        ("0.02", ("0s", "1s"), ("1s", "1s"), ("12s", "12s"), ("6s", "36s", "1m12s", "7m12s")),
-        ("0.01", ("0s", "1s"), ("0s", "1s"), ("6s", "6s"), ("5s", "18s", "36s", "3m36s")),
-        ("2", ("0s", "2m"), ("1m", "2m"), ("20m", "20m"), ("10m", "1h", "2h", "12h")),
+        ("1", ("0s", "1m"), ("1m15s", "1m"), ("10m", "10m"), ("5m", "30m", "1h", "6h")),
+        ("0.05", ("0s", "3s"), ("4s", "3s"), ("30s", "30s"), ("15s", "1m30s", "3m", "18m")),
+        ("0.02", ("0s", "1s"), ("2s", "1s"), ("12s", "12s"), ("6s", "36s", "1m12s", "7m12s")),
+        ("0.01", ("0s", "1s"), ("1s", "1s"), ("6s", "6s"), ("5s", "18s", "36s", "3m36s")),
+        ("2", ("0s", "2m"), ("2m30s", "2m"), ("20m", "20m"), ("10m", "1h", "2h", "12h")),
     ],
 )
 def test_time_scale(
@@ -218,24 +330,28 @@ def test_time_scale(
     exprs = expressions(text)
     for window in windows:
         assert exprs[f"loop:loopwatch_stall_seconds:rate{window}"] == (
-            f"sum without (cause) (rate(loopwatch_stall_seconds_total[{window}]))"
+            f"sum without (cause, pid) (rate(loopwatch_stall_seconds_total[{window}]))\n"
+            f"  / avg_over_time(loop:loopwatch_workers:count[{window}])"
         )
     recorded = {name for name in exprs if ":" in name}
     assert len(recorded) == sum(len(group.recordings) for group in GROUPS)
     for name, expr in exprs.items():
-        read = {word for word in expr.replace("(", " ").split() if word.startswith("loop:")}
+        read = set(re.findall(r"loop:[\w:]+", expr))
         assert read <= recorded, f"{name} reads what nobody records"
 
 
 def test_the_head_says_how_to_get_it_again(capsys: pytest.CaptureFixture[str]) -> None:
-    """The command line in the head of a file prints that file."""
+    """The command line in the head of a file prints that file, and it says what it needs."""
+    head = printed(capsys).partition("groups:")[0]
+    assert "Prometheus 2.42 and newer (older ones refuse keep_firing_for)" in head
+    assert "one lost scrape tells nobody up to a scrape_interval of 1m." in head
     argv = ["--time-scale", "0.05", "--severity", "critical=page", "--severity", "warning=ticket"]
     text = printed(capsys, *argv, "--selector", 'job=~"a b|c"', "--lag-threshold", "0.25")
-    assert text.splitlines()[1] == (
+    assert text.splitlines()[2] == (
         "#   loopwatch rules --selector 'job=~\"a b|c\"' --lag-threshold 0.25 "
         "--severity critical=page --severity warning=ticket --time-scale 0.05"
     )
-    assert "lag" not in text.splitlines()[2]
+    assert "lag" not in text.splitlines()[3]
     same = ["--lag-threshold", "0.25", "--selector", 'job=~"a b|c"', *argv]
     assert printed(capsys, *same) == text
 

@@ -98,3 +98,13 @@ def test_selectors_are_normalised() -> None:
     written = r'a=~"x\\.y|z",b!="q\"\n\t\\"'
     assert ",".join(map(str, parse_selector(written))) == written
     assert parse_selector('job=~"\\\\pL[[:alpha:]]+"')[0].value == r"\pL[[:alpha:]]+"
+
+
+def test_texts_of_a_selector_are_those_of_promql() -> None:
+    """Backquotes, and escapes for characters and for bytes of UTF-8; no control character stays."""
+    assert parse_selector(r"a=~`(?U)\d+`")[0].value == r"(?U)\d+"
+    assert parse_selector(r'a="\u00e9\xc3\xa9\303\251\U0001f600"')[0].value == "ééé😀"
+    (matcher,) = parse_selector(r'a="\a\x07\f\u2028"')
+    assert matcher.value == "\a\a\f\u2028"
+    assert str(matcher) == r'a="\U00000007\U00000007\U0000000c\U00002028"'
+    assert parse_selector(str(matcher)) == (matcher,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from loopwatch.assets.promql import duration, scaled_s
+from loopwatch.assets.promql import LOOP, SERVICE, TARGET, WORKER, duration, scaled_s
 from loopwatch.assets.yaml_text import Noted, comment, dump
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ __all__ = ["example"]
 _ABOUT: Final = """\
 An example to take parts from: receivers that you have, routes and inhibitions as they are.
 For Alertmanager 0.22 and newer; `amtool check-config` reads it."""
-
-# One loop: what all its series have in common. Labels that both lack are equal.
-_LOOP: Final = ("job", "instance", "loop", "pid")
 
 _SYMPTOMS: Final = ('alertname=~"EventLoop.*"', 'alertname!~"EventLoop(Stuck|Unreachable)"')
 _ALL_OTHERS: Final = ('alertname=~"EventLoop.*"', 'alertname!="EventLoopUnreachable"')
@@ -35,7 +32,7 @@ def example(options: RulesOptions) -> str:
     config = {
         "route": {
             "receiver": "team-chat",
-            "group_by": ["alertname", "job"],
+            "group_by": ["alertname", *SERVICE],
             "group_wait": wait("30s"),
             "group_interval": wait("5m"),
             "repeat_interval": wait("12h"),
@@ -61,28 +58,40 @@ def example(options: RulesOptions) -> str:
         },
         "inhibit_rules": [
             _inhibit(
-                "A loop that serves nothing has every symptom.",
+                "A loop that serves nothing has every symptom. Labels that both lack are equal.",
                 ['alertname="EventLoopStuck"'],
                 _SYMPTOMS,
-                _LOOP,
+                WORKER,
             ),
             _inhibit(
                 "A process that does not answer: what was last known of its loops is old.",
                 ['alertname="EventLoopUnreachable"', 'loop=""'],
                 _ALL_OTHERS,
-                ("job", "instance"),
+                TARGET,
             ),
             _inhibit(
                 "The same for one worker of several behind one endpoint.",
                 ['alertname="EventLoopUnreachable"', 'loop!=""'],
                 _ALL_OTHERS,
-                _LOOP,
+                WORKER,
+            ),
+            _inhibit(
+                "Stalled time is that of all workers of an endpoint: one that is stuck burns it.",
+                ['alertname=~"EventLoop(Stuck|Unreachable)"', 'loop!=""'],
+                ('alertname=~"EventLoopStalledTime(Fast|Slow)Burn"',),
+                LOOP,
             ),
             _inhibit(
                 "Stalled time that burns fast is more than stalls that are frequent.",
                 ['alertname="EventLoopStalledTimeFastBurn"'],
                 ('alertname=~"EventLoop(StalledTimeSlowBurn|StallsFrequent|LagHigh)"',),
-                _LOOP,
+                LOOP,
+            ),
+            _inhibit(
+                "A leak that has come to the limit need not be foretold.",
+                ['alertname="EventLoopTasksHigh"'],
+                ('alertname="EventLoopTasksGrowing"',),
+                WORKER,
             ),
         ],
         "receivers": [

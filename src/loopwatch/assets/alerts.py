@@ -1,7 +1,7 @@
 """The alerts and what they are computed from: one row each.
 
 An expression stands here as it is with default options; `promql.Terms` puts others in. Names in
-capitals are numbers of `options.RulesOptions`; thresholds are metrics that each process exports.
+capitals are values of `rules.RulesOptions`; thresholds are metrics that each process exports.
 
 A row of `ALERTS` also has cases in `alerts/loopwatch.tests.yml` and a page in `docs/runbooks`.
 """
@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from loopwatch.assets.links import DASHBOARD_LOOP, DASHBOARD_OVERVIEW
+from loopwatch.assets.promql import LOOP, TARGET, labels
 
-__all__ = ["GROUPS", "SEVERITIES", "Alert", "Group", "Recording"]
+__all__ = ["GROUPS", "SEVERITIES", "SLOW_BURN", "Alert", "Group", "Recording"]
 
 # Somebody gets up for it; somebody looks at it this week.
 SEVERITIES: Final = ("critical", "warning")
+
+# Burn rates: so many times the budget. https://sre.google/workbook/alerting-on-slos/
+_FAST_BURN: Final = 14.4
+SLOW_BURN: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,7 @@ class Recording:
 class Alert:
     """An alert. `hold` is how long the condition must last, `keep` how long it goes on after.
 
+    A `hold` in capitals is a value of `rules.RulesOptions`.
     `summary` and `description` are templates of Prometheus; `dashboard` is a uid.
     """
 
@@ -54,13 +60,37 @@ class Group:
     alerts: tuple[Alert, ...]
 
 
-# Which loop: what is known of it. Over OTLP there may be no job and no instance.
+def _name(of: str, *names: str) -> str:
+    """Return a template of the first of these labels that is there, with `of` before it."""
+    first, *others = names
+    otherwise = f"{{{{ else }}}}{_name(of, *others)}" if others else ""
+    return f"{{{{ with $labels.{first} }}}}{of}{{{{ . }}}}{otherwise}{{{{ end }}}}"
+
+
+# Which loop: what is known of it. Over OTLP job and instance are not there, or are a collector's.
 _OF: Final = (
-    "{{ with $labels.job }} of {{ . }}{{ end }}{{ with $labels.instance }} on {{ . }}{{ end }}"
-    "{{ with $labels.pid }}, pid {{ . }}{{ end }}"
+    _name(" of ", "service_name", "job")
+    + _name(" on ", "service_instance_id", "instance")
+    + _name(", pid ", "pid")
+    + _name(", namespace ", "namespace")
+    + _name(", cluster ", "cluster")
 )
 _COUNT: Final = '{{ printf "%.0f" $value }}'
 _LOOP: Final = "Event loop {{ $labels.loop }}" + _OF
+
+# Of several processes behind one endpoint those that stand still while another one does not. They
+# are on one machine: its clock may be any. All of them silent: then the endpoint is, and `up` is 0.
+_SILENT_WORKERS: Final = """\
+  max without (loop, pid) (loopwatch_heartbeat_timestamp_seconds{pid!=""})
+    - ignoring (loop, pid) group_right ()
+    loopwatch_heartbeat_timestamp_seconds{pid!=""} > HEARTBEAT_AGE"""
+
+# Who was paged for a loop is not paged again for the time it lost while it was stuck.
+_PAGED: Final = f"""\
+unless on {labels(LOOP)}
+  max_over_time(ALERTS{{alertname=~"EventLoop(Stuck|Unreachable)",alertstate="firing"}}[10m])
+unless on {labels(TARGET)}
+  max_over_time(ALERTS{{alertname="EventLoopUnreachable",alertstate="firing",loop=""}}[10m])"""
 
 GROUPS: Final[tuple[Group, ...]] = (
     Group(
@@ -84,15 +114,13 @@ GROUPS: Final[tuple[Group, ...]] = (
                 "EventLoopUnreachable",
                 "critical",
                 "(up == 0)\n"
-                "  + on (job, instance) group_left ()\n"
-                "  (time() - max by (job, instance) "
-                "(last_over_time(loopwatch_heartbeat_timestamp_seconds[1h])))\n"
+                f"  + on {labels(TARGET)} group_left ()\n"
+                f"  (time() - max by {labels(TARGET)} (\n"
+                "    last_over_time(loopwatch_heartbeat_timestamp_seconds[FORGET_AFTER])\n"
+                "  ))\n"
                 "or\n"
-                "(\n"
-                '  timestamp(loopwatch_heartbeat_timestamp_seconds{pid!=""})\n'
-                '    - loopwatch_heartbeat_timestamp_seconds{pid!=""} > HEARTBEAT_AGE\n'
-                ") >= loopwatch_hang_threshold_seconds",
-                "30s",
+                f"(\n{_SILENT_WORKERS}\n) >= loopwatch_hang_threshold_seconds",
+                "UNREACHABLE_FOR",
                 "1m",
                 "Nothing heard from "
                 "{{ with $labels.loop }}event loop {{ . }}{{ else }}a watched process{{ end }}"
@@ -108,7 +136,8 @@ GROUPS: Final[tuple[Group, ...]] = (
                 "(\n"
                 "  timestamp(loopwatch_heartbeat_timestamp_seconds)\n"
                 "    - loopwatch_heartbeat_timestamp_seconds > HEARTBEAT_AGE\n"
-                ") >= loopwatch_hang_threshold_seconds",
+                ") >= loopwatch_hang_threshold_seconds\n"
+                f"unless\n(\n{_SILENT_WORKERS}\n)",
                 "1m",
                 "5m",
                 f"The watchdog of event loop {{{{ $labels.loop }}}}{_OF} looked last "
@@ -124,12 +153,18 @@ GROUPS: Final[tuple[Group, ...]] = (
         "loopwatch-stalls",
         "How much of its time does a loop lose to stalls? Burn rates of a budget over a\n"
         "long and a short window: the long one says that it matters, the short one that it still\n"
-        "happens.",
+        "happens. Of several workers behind one endpoint it is the mean: one that is replaced\n"
+        "every few minutes would be too young for a window of an hour.",
         (
+            Recording(
+                "loop:loopwatch_workers:count",
+                "count without (pid) (loopwatch_heartbeat_timestamp_seconds)",
+            ),
             *(
                 Recording(
                     f"loop:loopwatch_stall_seconds:rate{window}",
-                    f"sum without (cause) (rate(loopwatch_stall_seconds_total[{window}]))",
+                    f"sum without (cause, pid) (rate(loopwatch_stall_seconds_total[{window}]))\n"
+                    f"  / avg_over_time(loop:loopwatch_workers:count[{window}])",
                 )
                 for window in ("5m", "30m", "1h", "6h")
             ),
@@ -142,30 +177,30 @@ GROUPS: Final[tuple[Group, ...]] = (
             Alert(
                 "EventLoopStalledTimeFastBurn",
                 "critical",
-                "loop:loopwatch_stall_seconds:rate1h > 14.4 * STALLED_BUDGET\n"
+                f"loop:loopwatch_stall_seconds:rate1h > {_FAST_BURN} * STALLED_BUDGET\n"
                 "and\n"
-                "loop:loopwatch_stall_seconds:rate5m > 14.4 * STALLED_BUDGET",
+                f"loop:loopwatch_stall_seconds:rate5m > {_FAST_BURN} * STALLED_BUDGET\n{_PAGED}",
                 "1m",
                 "5m",
                 f"{_LOOP} has lost {{{{ $value | humanizePercentage }}}} of the last hour to "
                 "stalls",
                 "It was stalled for {{ $value | humanizePercentage }} of the last hour and still "
-                "is, over 14.4 times its budget: an hour at this rate uses what is meant for more "
-                "than half a day. See which cause grows in loopwatch_stall_seconds_total, then "
-                "the lines in the stall log.",
+                f"is, over {_FAST_BURN} times its budget: an hour at this rate uses what is meant "
+                "for more than half a day. See which cause grows in loopwatch_stall_seconds_total, "
+                "then the lines in the stall log.",
             ),
             Alert(
                 "EventLoopStalledTimeSlowBurn",
                 "warning",
-                "loop:loopwatch_stall_seconds:rate6h > 6 * STALLED_BUDGET\n"
+                f"loop:loopwatch_stall_seconds:rate6h > {SLOW_BURN} * STALLED_BUDGET\n"
                 "and\n"
-                "loop:loopwatch_stall_seconds:rate30m > 6 * STALLED_BUDGET",
+                f"loop:loopwatch_stall_seconds:rate30m > {SLOW_BURN} * STALLED_BUDGET",
                 "5m",
                 "15m",
                 f"{_LOOP} has lost {{{{ $value | humanizePercentage }}}} of the last 6 hours to "
                 "stalls",
                 "It was stalled for {{ $value | humanizePercentage }} of the last 6 hours and "
-                "still is, over 6 times its budget. See which cause grows in "
+                f"still is, over {SLOW_BURN} times its budget. See which cause grows in "
                 "loopwatch_stall_seconds_total, then the lines in the stall log.",
             ),
             Alert(
@@ -265,8 +300,9 @@ GROUPS: Final[tuple[Group, ...]] = (
             Alert(
                 "EventLoopExecutorSaturated",
                 "warning",
-                "min_over_time(loopwatch_executor_queue_length[1m]) > 0",
-                "5m",
+                "min_over_time(loopwatch_executor_queue_length[5m]) > 0\n"
+                "and present_over_time(loopwatch_executor_queue_length[5m] offset 5m)",
+                "1m",
                 "5m",
                 "Executor {{ $labels.executor }} of event loop {{ $labels.loop }}"
                 f"{_OF} is saturated",

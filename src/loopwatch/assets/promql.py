@@ -6,22 +6,46 @@ Prometheus; `Terms.apply` rewrites them token by token. A token is a name, a dur
 - `loopwatch_…`, recorded `…:loopwatch_…:…` and `up` get the matchers of the selector;
 - a metric that is a threshold, and a name in capitals, becomes its number, if there is one;
 - durations, also the one at the end of a recorded name (`…:rate5m`), are scaled.
+
+It also says which labels tell targets, loops and workers apart: rules, inhibitions and dashboards
+take these sets from here.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from loopwatch.assets.re2 import problem
 from loopwatch.catalogue import METRICS
 from loopwatch.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["MIN_WINDOW_S", "Matcher", "Terms", "duration", "parse_selector", "scaled_s", "seconds"]
+__all__ = [
+    "LOOP",
+    "MIN_WINDOW_S",
+    "SERVICE",
+    "TARGET",
+    "WORKER",
+    "Matcher",
+    "Terms",
+    "duration",
+    "labels",
+    "parse_selector",
+    "scaled_s",
+    "seconds",
+]
+
+# What Prometheus scrapes: a job and an address may be there once in each cluster and namespace.
+TARGET: Final = ("cluster", "namespace", "job", "instance")
+# What came over OTLP may have names of its own instead. A label that nobody has costs nothing.
+LOOP: Final = (*TARGET, "service_name", "service_instance_id", "loop")
+# One of several processes behind one endpoint; elsewhere there is no pid.
+WORKER: Final = (*LOOP, "pid")
+SERVICE: Final = ("cluster", "namespace", "job", "service_name")
 
 # Four scrapes at one a second, and one to spare: a rate over fewer says little.
 MIN_WINDOW_S: Final = 5
@@ -38,20 +62,24 @@ _TOKEN: Final = re.compile(
     re.VERBOSE,
 )
 
-# Ours, and therefore not on `up`; the labels of single metrics would leave the other metrics out.
-_LABELS_OF_OURS: Final = frozenset({"loop", "pid"})
+# Not on `up`; the labels of single metrics would leave the other metrics out.
+_LABELS_OF_OURS: Final = frozenset(WORKER) - frozenset(TARGET)
 _LABELS_OF_METRICS: Final = frozenset({"le"}.union(*(metric.labels for metric in METRICS)))
 
 _MATCHER: Final = re.compile(
     r"""
     \s* (?P<label>[a-zA-Z_]\w*) \s* (?P<op>=~|!~|!=|=) \s*
-    (?: "(?P<double>(?:[^"\\\n]|\\.)*)" | '(?P<single>(?:[^'\\\n]|\\.)*)' ) \s* (?P<comma>,|$)
+    (?: "(?P<double>(?:[^"\\]|\\.)*)" | '(?P<single>(?:[^'\\]|\\.)*)' | `(?P<raw>[^`]*)` )
+    \s* (?P<comma>,|$)
     """,
     re.VERBOSE | re.ASCII,
 )
-_ESCAPES: Final = {"\\": "\\", '"': '"', "'": "'", "n": "\n", "t": "\t", "r": "\r"}
-# RE2, which Prometheus uses, has none of these.
-_LOOK_AROUND: Final = re.compile(r"\(\?(?:=|!|<=|<!)")
+# As Go has them. An octal or hexadecimal one is a byte of the UTF-8.
+_ESCAPE: Final = re.compile(
+    r"""\\(?:x(?P<hex>[0-9a-fA-F]{2})|(?P<octal>[0-3][0-7]{2})|u(?P<u>[0-9a-fA-F]{4})"""
+    r"""|U(?P<U>[0-9a-fA-F]{8})|(?P<one>.))"""
+)
+_ESCAPES: Final = dict(zip("""\\"'ntrabfv""", "\\\"'\n\t\r\a\b\f\v", strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +94,8 @@ class Matcher:
         value = self.value
         for char, escaped in (("\\", r"\\"), ('"', r"\""), ("\n", r"\n"), ("\t", r"\t")):
             value = value.replace(char, escaped)
-        return f'{self.label}{self.op}"{value}"'
+        shown = "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in value)
+        return f'{self.label}{self.op}"{shown}"'
 
 
 def parse_selector(text: str) -> tuple[Matcher, ...]:
@@ -74,6 +103,9 @@ def parse_selector(text: str) -> tuple[Matcher, ...]:
 
     A `ConfigError` says what is wrong with it.
     """
+    # The text stands in the head of the file as it is.
+    if not text.isprintable():
+        raise _wrong(text, r"has a control character: write it as \n, \t or \x07")
     inner = text.strip()
     if inner.startswith("{") and inner.endswith("}"):
         inner = inner[1:-1]
@@ -92,30 +124,39 @@ def parse_selector(text: str) -> tuple[Matcher, ...]:
 
 def _matcher(text: str, found: re.Match[str]) -> Matcher:
     label, op = found["label"], found["op"]
+    if label == "__name__":
+        raise _wrong(text, "has the label '__name__', of which each query has its own")
     if label in _LABELS_OF_METRICS:
         raise _wrong(text, f"has the label {label!r}, which only some of the metrics have")
-    raw = found["double"] if found["double"] is not None else found["single"]
-    unknown = [e for e in re.findall(r"\\(.)", raw) if e not in _ESCAPES]
-    if unknown:
-        raise _wrong(text, rf"has the unknown escape '\{unknown[0]}', a backslash is '\\'")
-    value = re.sub(r"\\(.)", lambda escape: _ESCAPES[escape[1]], raw)
-    if "~" in op:
-        _check_regex(text, value)
+    value = found["raw"]
+    if value is None:
+        value = _unescaped(text, found["single"] if found["double"] is None else found["double"])
+    why = problem(value) if "~" in op else None
+    if why:
+        raise _wrong(text, f"has a regular expression that {why}")
     return Matcher(label, op, value)
 
 
-def _check_regex(text: str, value: str) -> None:
-    """Raise for what neither Python nor RE2 reads; the rest is left to Prometheus."""
-    if _LOOK_AROUND.search(value):
-        raise _wrong(text, "uses look-around, which Prometheus does not have")
+def _unescaped(text: str, quoted: str) -> str:
+    def meant(escape: re.Match[str]) -> bytes:
+        if escape["hex"] or escape["octal"]:
+            return bytes([int(escape["hex"] or "0", 16) + int(escape["octal"] or "0", 8)])
+        if escape["u"] or escape["U"]:
+            return chr(int(escape["u"] or escape["U"], 16)).encode()
+        if escape["one"] not in _ESCAPES:
+            raise _wrong(text, rf"has the unknown escape '{escape[0]}', a backslash is '\\'")
+        return _ESCAPES[escape["one"]].encode()
+
+    done, at = bytearray(), 0
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # `[[:alpha:]]` is fine for RE2
-            re.compile(value)
-    except re.error as error:
-        # RE2 knows escapes (`\pL`) and places for flags that Python does not.
-        if "escape" not in error.msg and "flags" not in error.msg:
-            raise _wrong(text, f"has a regular expression with {error.msg}") from None
+        for escape in _ESCAPE.finditer(quoted):
+            done += quoted[at : escape.start()].encode() + meant(escape)
+            at = escape.end()
+        return (done + quoted[at:].encode()).decode()
+    except ConfigError:
+        raise
+    except (ValueError, OverflowError):  # also that it is no UTF-8
+        raise _wrong(text, "has an escape that is no character") from None
 
 
 def _wrong(text: str, why: str) -> ConfigError:
@@ -123,6 +164,11 @@ def _wrong(text: str, why: str) -> ConfigError:
         f"selector {text!r} {why}: use conditions on labels like "
         '\'job="api",namespace=~"shop|pay"\''
     )
+
+
+def labels(names: Iterable[str]) -> str:
+    """Return names of labels as they stand behind `by` and `on`."""
+    return f"({', '.join(names)})"
 
 
 def seconds(text: str) -> int:
@@ -149,11 +195,12 @@ def scaled_s(text: str, scale: float, least_s: int = 0) -> int:
 class Terms:
     """What to put into expressions.
 
-    `numbers` maps names (threshold metrics, names in capitals) to what stands there instead.
+    `numbers` maps names (threshold metrics, names in capitals) to what stands there instead: a
+    number, or a text as it is.
     """
 
     selector: tuple[Matcher, ...] = ()
-    numbers: Mapping[str, float] = field(default_factory=dict)
+    numbers: Mapping[str, float | str] = field(default_factory=dict)
     scale: float = 1.0
 
     def apply(self, expr: str) -> str:
@@ -172,7 +219,8 @@ class Terms:
         if not name:
             return token[0]
         if name in self.numbers:
-            return f"{self.numbers[name]:.12g}"
+            number = self.numbers[name]
+            return number if isinstance(number, str) else f"{number:.12g}"
         ours = name.startswith("loopwatch_") or ":loopwatch_" in name
         if not ours and name != "up":
             return token[0]

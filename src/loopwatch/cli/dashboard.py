@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from loopwatch.cli import values
+from loopwatch.cli import output, values
 from loopwatch.cli.command import Command
 from loopwatch.config import Config, settings
-from loopwatch.errors import LoopwatchError
 
 if TYPE_CHECKING:
     import argparse
@@ -84,13 +83,5 @@ class DashboardCommand(Command):
                 other_uid=args.other_uid,
             )
         )
-        if args.output is None:
-            print(text, end="")
-            return 0
-        try:
-            args.output.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise LoopwatchError(
-                f"cannot write {args.output} ({error.strerror}): choose another --output"
-            ) from error
+        output.write(text, args.output)
         return 0

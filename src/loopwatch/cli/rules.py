@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from loopwatch.cli import values
+from loopwatch.cli import output, values
 from loopwatch.cli.command import Command
+from loopwatch.config import Config
 from loopwatch.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ _THRESHOLDS: Final = {
 
 _RULES: Final = (
     *("selector", *_THRESHOLDS, "stalled_budget", "stalls_per_minute"),
-    *("severity", "runbooks_url", "time_scale"),
+    *("unreachable_for", "forget_after", "heartbeat_age"),
+    *("severity", "runbooks_url", "dashboard_uid", "time_scale"),
 )
 _KUBERNETES: Final = ("name", "namespace", "label")
 
@@ -44,6 +47,8 @@ _SCALES: Final = (0.01, 10.0)
 # The fast burn is 14.4 times the budget and has to stay below all of the time.
 _MAX_BUDGET: Final = 0.05
 _MAX_STALLS_PER_MINUTE: Final = 600
+# Below, a clock that is a little off is an alert; above, nobody is told on the same day.
+_HEARTBEAT_AGES_S: Final = (5.0, 3600.0)
 
 
 class RulesCommand(Command):
@@ -53,7 +58,7 @@ class RulesCommand(Command):
     help = "print alert rules for Prometheus, Kubernetes and Alertmanager"
     about = (
         "Prints recording and alerting rules for Prometheus. Without thresholds of your own they "
-        "compare with those that each process exports. Send the output to a file."
+        "compare with those that each process exports. Write them to a file."
     )
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
@@ -64,6 +69,9 @@ class RulesCommand(Command):
             default="plain",
             help="a rule file, the same as a PrometheusRule, a PodMonitor that goes with it, or "
             "an example for Alertmanager (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--output", type=Path, metavar="FILE", help="write to this file instead of printing"
         )
         _add_rules_options(parser)
         kubernetes = parser.add_argument_group("for prometheus-rule and pod-monitor")
@@ -94,6 +102,7 @@ class RulesCommand(Command):
         from loopwatch.assets import alertmanager, kubernetes, rules  # noqa: PLC0415
 
         _refuse_useless(args)
+        _refuse_twice(args)
         if args.format == "pod-monitor":
             text = kubernetes.pod_monitor(_kubernetes_options(args))
         elif args.format == "prometheus-rule":
@@ -102,7 +111,7 @@ class RulesCommand(Command):
             text = alertmanager.example(_rules_options(args))
         else:
             text = rules.plain(_rules_options(args))
-        print(text, end="")
+        output.write(text, args.output)
         return 0
 
 
@@ -135,6 +144,7 @@ def _add_rules_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="more than this is frequent (default: 6)",
     )
+    _add_waits(rules)
     rules.add_argument(
         "--severity",
         type=values.severity,
@@ -149,6 +159,13 @@ def _add_rules_options(parser: argparse.ArgumentParser) -> None:
         help="where your runbooks are: URL/ALERT.md",
     )
     rules.add_argument(
+        "--dashboard-uid",
+        type=values.dashboard_uid,
+        action="append",
+        metavar="NAME=UID",
+        help="uid of a dashboard in your Grafana, as in loop=team-loop; for overview and for loop",
+    )
+    rules.add_argument(
         "--time-scale",
         type=values.number(
             f"a number from {_SCALES[0]:g} to {_SCALES[1]:g}",
@@ -157,6 +174,32 @@ def _add_rules_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="multiply every window and wait: 0.02 shows each alert within a minute or two if "
         "Prometheus scrapes and evaluates every second",
+    )
+
+
+def _add_waits(rules: argparse._ArgumentGroup) -> None:
+    rules.add_argument(
+        "--unreachable-for",
+        type=values.duration,
+        metavar="DURATION",
+        help="how long a process is silent before EventLoopUnreachable: more than a "
+        "scrape_interval, so that a lost scrape wakes nobody up (default: 1m15s)",
+    )
+    rules.add_argument(
+        "--forget-after",
+        type=values.duration,
+        metavar="DURATION",
+        help="a target that has not answered for so long is no longer missed (default: 1h)",
+    )
+    least_s, most_s = _HEARTBEAT_AGES_S
+    rules.add_argument(
+        "--heartbeat-age",
+        type=values.number(
+            f"seconds from {least_s:g} to {most_s:g}", lambda v: least_s <= v <= most_s
+        ),
+        metavar="SECONDS",
+        help="a watchdog that has not looked for so long is silent: more than what is between two "
+        "exports, where samples have the time of a scrape of a collector (default: 10)",
     )
 
 
@@ -172,10 +215,25 @@ def _refuse_useless(args: argparse.Namespace) -> None:
             )
 
 
+def _refuse_twice(args: argparse.Namespace) -> None:
+    """Raise `ConfigError` for a name that has two values: one of them would be lost."""
+    for option in ("label", "pod_label", "severity", "dashboard_uid"):
+        names = [name for name, _ in getattr(args, option) or ()]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(
+                    f"--{option.replace('_', '-')} {name} has two values: leave one of them out"
+                )
+
+
 def _rules_options(args: argparse.Namespace) -> RulesOptions:
-    from loopwatch.assets.promql import parse_selector  # noqa: PLC0415 - see `run`
+    from loopwatch.assets.dashboards import UIDS  # noqa: PLC0415 - see `run`
+    from loopwatch.assets.promql import parse_selector  # noqa: PLC0415
     from loopwatch.assets.rules import RulesOptions  # noqa: PLC0415
 
+    # Which thresholds fit together, the settings know.
+    given = {setting: getattr(args, option) for option, (setting, _) in _THRESHOLDS.items()}
+    Config.of(**{setting: value for setting, value in given.items() if value is not None})
     default = RulesOptions()
 
     def chosen(name: str, otherwise: float) -> float:
@@ -188,8 +246,12 @@ def _rules_options(args: argparse.Namespace) -> RulesOptions:
         thresholds={metric: value for metric, value in values.items() if value is not None},
         stalled_budget=chosen("stalled_budget", default.stalled_budget),
         stalls_per_minute=chosen("stalls_per_minute", default.stalls_per_minute),
+        unreachable_for=args.unreachable_for or default.unreachable_for,
+        forget_after=args.forget_after or default.forget_after,
+        heartbeat_age_s=chosen("heartbeat_age", default.heartbeat_age_s),
         severities={**default.severities, **dict(args.severity or ())},
         runbooks_url=default.runbooks_url if args.runbooks_url is None else args.runbooks_url,
+        uids={UIDS[name]: uid for name, uid in args.dashboard_uid or ()},
         scale=chosen("time_scale", default.scale),
         command=_command(args),
     )

@@ -14,7 +14,17 @@ from loopwatch.config import settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["dns_label", "dns_name", "label", "number", "severity", "threshold", "url"]
+__all__ = [
+    "dashboard_uid",
+    "dns_label",
+    "dns_name",
+    "duration",
+    "label",
+    "number",
+    "severity",
+    "threshold",
+    "url",
+]
 
 _DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?").fullmatch
 _DNS_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -23,8 +33,12 @@ _LABEL_KEY: Final = re.compile(
 )
 _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([\w.-]*[A-Za-z0-9])?)?", re.ASCII)
 _SEVERITY: Final = re.compile(r"(critical|warning)=([A-Za-z0-9][\w.-]*)", re.ASCII)
-# Of Kubernetes, for labels and namespaces.
+_DASHBOARD_UID: Final = re.compile(r"(overview|loop)=([A-Za-z0-9_-]{1,40})")
+# As Prometheus writes them, in whole seconds; three digits are enough for all that is sensible.
+_DURATION: Final = re.compile(r"(?=\d)(\d{1,3}d)?(\d{1,3}h)?(\d{1,3}m)?(\d{1,3}s)?", re.ASCII)
+# Of Kubernetes, for labels and namespaces; and for the prefix of a label.
 _MAX_LABEL: Final = 63
+_MAX_PREFIX: Final = 253
 
 
 def threshold(setting: str) -> Callable[[str], float]:
@@ -73,6 +87,25 @@ def severity(text: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
+def dashboard_uid(text: str) -> tuple[str, str]:
+    """Return the name of a dashboard and its uid in your Grafana, from `loop=team-loop`."""
+    found = _DASHBOARD_UID.fullmatch(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not allowed: use overview=UID or loop=UID, of 1 to 40 letters, digits, _-"
+        )
+    return found[1], found[2]
+
+
+def duration(text: str) -> str:
+    """Return a duration of Prometheus as it was given."""
+    if not _DURATION.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not allowed: use a duration like 30s or 1h30m"
+        )
+    return text
+
+
 def url(text: str) -> str:
     """Return an address that a path can be put behind."""
     try:
@@ -108,9 +141,12 @@ def dns_label(text: str) -> str:
 def label(text: str) -> tuple[str, str]:
     """Return key and value of a label in Kubernetes."""
     key, equals, value = text.partition("=")
-    fits = _LABEL_KEY.fullmatch(key) and _LABEL_VALUE.fullmatch(value) and len(value) <= _MAX_LABEL
-    if not equals or not fits:
+    prefix, _, name = key.rpartition("/")
+    fits = _LABEL_KEY.fullmatch(key) and _LABEL_VALUE.fullmatch(value)
+    short = max(len(name), len(value)) <= _MAX_LABEL and len(prefix) <= _MAX_PREFIX
+    if not equals or not fits or not short:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not allowed: use KEY=VALUE, of letters, digits, ._- and a prefix/"
+            f"{text!r} is not allowed: use KEY=VALUE, of at most {_MAX_LABEL} letters, digits, "
+            "._- each, and a prefix/"
         )
     return key, value
