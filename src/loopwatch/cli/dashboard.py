@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -84,4 +85,10 @@ class DashboardCommand(Command):
             )
         )
         output.write(text, args.output)
+        if args.output is not None:
+            print(
+                f"{args.output}: in Grafana choose Dashboards, New, Import; import the other one "
+                "as well, they lead to each other",
+                file=sys.stderr,
+            )
         return 0
