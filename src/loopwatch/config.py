@@ -201,13 +201,14 @@ class Config:
         ("prometheus", "log"),
         _names("exporter names"),
         "names",
-        "where snapshots and stall records go",
+        "where snapshots and stall records go: jsonl (stall_log), log, otel, prometheus",
     )
     http_port: int | None = _setting(
         None,
         _count(0, _PORTS - 1, optional=True),
         "port",
-        "serve /metrics, /livez and /api from a thread of its own; 0 picks a free port",
+        "serve a page, /metrics, /livez and /api from a thread of its own, on a port that the app "
+        "itself does not use; 0 picks a free port",
     )
     http_port_count: int = _setting(
         1,
@@ -238,7 +239,9 @@ class Config:
     console_host: str = _setting(
         "127.0.0.1", _text(), "address", "the address the console listens on; it asks no password"
     )
-    console_port: int = _setting(20101, _count(1, _PORTS - 1), "port", "the port of the console")
+    console_port: int = _setting(
+        20101, _count(0, _PORTS - 1), "port", "the port of the console; 0 picks a free one"
+    )
     console_port_count: int = _setting(
         1,
         _count(1, 1000),
@@ -274,6 +277,11 @@ class Config:
             raise ConfigError(
                 f"http_port={self.http_port} and http_port_count={self.http_port_count} go beyond "
                 f"port {_PORTS - 1}: lower one of them"
+            )
+        if self.console_port + self.console_port_count > _PORTS:
+            raise ConfigError(
+                f"console_port={self.console_port} and console_port_count="
+                f"{self.console_port_count} go beyond port {_PORTS - 1}: lower one of them"
             )
 
     @classmethod

@@ -14,12 +14,12 @@ ROOT = Path(loopwatch.__file__).parent
 
 # Lowest first. Within a row modules may import each other, except siblings (see STRANGERS).
 LAYERS = [
-    {"_version", "errors", "clock", "forklock", "keeper", "patch", "patience"},
+    {"_version", "errors", "clock", "forklock", "keeper", "net", "patch", "patience"},
     {"model", "config", "catalogue"},
     {"sensors", "probes", "diagnosis"},
     {"lag", "views", "web"},
     {"ledger", "delivery", "exporters", "server"},
-    {"forensics"},
+    {"census", "forensics"},
     {"recorder"},
     {"reporter"},
     {"watchdog"},

@@ -228,6 +228,19 @@ def _extras(_here: Here) -> Result:
     return _ok("; ".join(part for part in parts if part))
 
 
+def _console(here: Here) -> Result:
+    version = _version_of("aiomonitor")
+    if version is None:
+        return _missing("aiomonitor is not installed")
+    try:
+        for part in ("monitor", "commands"):
+            importlib.import_module(f"loopwatch.integrations.console.{part}")
+    except Exception as error:  # noqa: BLE001 - it, or what it needs, may do anything here
+        said = f"aiomonitor {version} does not work here: {type(error).__name__}: {error}"
+        return Result(Status.BROKEN if here.config.console else Status.MISSING, said)
+    return _ok(f"aiomonitor {version}")
+
+
 def _version_of(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)
@@ -494,5 +507,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check(THREAD_CPU, _thread_cpu, "no CPU-to-wall ratio; calculations have cause unknown"),
     Check(DEBUGGER, _debugger, "no stall is told while one is attached: run the app without it"),
     Check("metrics", _prometheus, "no /metrics: pip install prometheus-client"),
+    Check(
+        "console", _console, "no aiomonitor console: pip install -U 'loopwatch[console]' if wanted"
+    ),
     Check("extras", _extras, ""),
 )

@@ -7,20 +7,20 @@ keeps web pages away that reach us by DNS rebinding. What comes in is limited in
 from __future__ import annotations
 
 import io
-import ipaddress
 import socket
 import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from loopwatch.net import is_loopback
 from loopwatch.server.answers import TEXT, Answer
 from loopwatch.server.wire import TooLongError, Wire
 
 if TYPE_CHECKING:
     from loopwatch.server.places import Places
 
-__all__ = ["Handler", "is_loopback"]
+__all__ = ["Handler"]
 
 # From the answer before to the end of the next request; and for an answer to be taken.
 _REQUEST_S: Final = 5.0
@@ -192,16 +192,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
         """Log nothing: a scrape a second is no news."""
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host name or address is this machine's own."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _names_loopback(header: str) -> bool:

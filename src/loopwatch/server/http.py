@@ -12,8 +12,9 @@ import time
 from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
 
+from loopwatch.net import is_loopback
 from loopwatch.server.answers import Answer, answer
-from loopwatch.server.handler import Handler, is_loopback
+from loopwatch.server.handler import Handler
 from loopwatch.server.places import Places
 
 if TYPE_CHECKING:
