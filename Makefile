@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench accuracy docs wheel versions clean
+.PHONY: help demo test test-all check bench accuracy docs pictures wheel versions clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,11 @@ docs: $(VENV)/.test ## Write anew what derives from the tables: reference pages,
 	$(BIN)/python scripts/reference.py
 	$(BIN)/python scripts/assets.py
 	$(BIN)/python -m scripts.dashboards
+
+pictures: $(VENV)/.test ## Make the pictures of README and docs anew from the running demo (about five minutes)
+	$(BIN)/python -m scripts.record_page
+	$(BIN)/python -m scripts.record_top
+	$(BIN)/python -m scripts.preview_dashboards
 
 wheel: $(VENV)/.test ## Build the wheel and try it in an environment of its own
 	scripts/try-wheel $(BIN)/python
