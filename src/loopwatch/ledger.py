@@ -28,6 +28,8 @@ EXCUSES: Final = ("allowed", "debugger", "warm_up")
 
 _RATE_WINDOW_NS: Final = 10 * NS_PER_S
 _RATE_SLOT_NS: Final = NS_PER_S
+# A record is replaced by its next one soon: beside it there are only a few that began later.
+_OPEN_AT_ONCE: Final = 200
 # Five minutes of seconds.
 _POINTS: Final = 300
 
@@ -112,14 +114,16 @@ class Ledger:
             self._loop_time_ns = (busy, idle)
         self._looked_ns = now_ns
         self.heartbeat_ns = now_ns
-        if not self._rates or now_ns - self._rates[-1][0] >= _RATE_SLOT_NS:
-            self._point(now_ns)
-            self._rates.append((now_ns, self._busy_ns(), self.cpu_ns))
 
-    def _point(self, now_ns: int) -> None:
-        if not self._rates:
+    def settled(self, now_ns: int) -> None:
+        """Note that all that this look found is on the books: about once a second, a point."""
+        if self._rates and now_ns - self._rates[-1][0] < _RATE_SLOT_NS:
             return
-        then_ns, busy_ns, cpu_ns = self._rates[-1]
+        if self._rates:
+            self._point(now_ns, *self._rates[-1])
+        self._rates.append((now_ns, self._busy_ns(), self.cpu_ns))
+
+    def _point(self, now_ns: int, then_ns: int, busy_ns: int | None, cpu_ns: int | None) -> None:
         wall_ns = now_ns - then_ns
         active = self.active
         lag_ns = max(self.lag.take_max_ns(), now_ns - active.since_ns if active is not None else 0)
@@ -130,6 +134,7 @@ class Ledger:
                 _ratio(self._busy_ns(), busy_ns, wall_ns),
                 _ratio(self.cpu_ns, cpu_ns, wall_ns),
                 self.tasks,
+                ns_to_s(wall_ns),
             )
         )
 
@@ -166,9 +171,12 @@ class Ledger:
         self._excused[excuse] += 1
         self.stalls.append(record)
 
-    def excused_closed(self, since_ns: int, end_ns: int, record: Stall) -> None:
-        """Take the end of an excused stall: what was due meanwhile was late all the same."""
-        self.lag.stretch(end_ns - since_ns, end_ns)
+    def excused_closed(self, end_ns: int, record: Stall, late_ns: int) -> None:
+        """Take the end of an excused stall: what was due meanwhile was late for `late_ns`."""
+        if late_ns:
+            self.lag.stretch(late_ns, end_ns)
+        else:
+            self.lag.skip(end_ns)
         self._remember(record)
 
     def _trace(self, cause: Cause, record: Stall) -> None:
@@ -178,11 +186,14 @@ class Ledger:
             self._traces = {**self._traces, cause: trace}
 
     def _remember(self, record: Stall) -> None:
-        ids = [stall.id for stall in self.stalls]
-        if record.id in ids:
-            self.stalls[ids.index(record.id)] = record
-        else:
-            self.stalls.append(record)
+        # From the newest on: it is among the last few, and `history` may be large.
+        for back, stall in enumerate(reversed(self.stalls), 1):
+            if stall.id == record.id:
+                self.stalls[-back] = record
+                return
+            if back > _OPEN_AT_ONCE:
+                break
+        self.stalls.append(record)
 
     def _count(self, record: Stall) -> None:
         self._stall_counts[record.cause] += 1
@@ -289,7 +300,9 @@ class Ledger:
         """Return utilization and CPU-to-wall of the last ten seconds."""
         rates = [*self._rates]
         now_ns = self._looked_ns
-        oldest = next((rate for rate in rates if rate[0] >= now_ns - _RATE_WINDOW_NS), None)
+        # Where nobody could look for longer than that, all of it: its end alone says little.
+        before = [rate for rate in rates if rate[0] <= now_ns - _RATE_WINDOW_NS]
+        oldest = before[-1] if before else next(iter(rates), None)
         if oldest is None or now_ns <= oldest[0]:
             return None, None
         wall_ns = now_ns - oldest[0]

@@ -354,22 +354,27 @@ class Census:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One second of a loop, at `at_s` (unix time): largest lag, and ratios of that second."""
+    """A second of a loop that ends at `at_s` (unix time): largest lag, and ratios of it.
+
+    It is longer (`wall_s`) where nobody could look in time, as while another thread held the GIL.
+    """
 
     at_s: float
     lag_s: float
     utilization: float | None
     cpu_ratio: float | None
     tasks: int
+    wall_s: float
 
     def to_list(self) -> list[float | int | None]:
-        """Return the point as a row of JSON: `[at (unix time), lag, utilization, CPU, tasks]`."""
+        """Return the point as a row of JSON: the fields in their order."""
         return [
             round(self.at_s, 3),
             _rounded(self.lag_s),
             _rounded(self.utilization),
             _rounded(self.cpu_ratio),
             self.tasks,
+            round(self.wall_s, 3),
         ]
 
 

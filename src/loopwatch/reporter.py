@@ -81,10 +81,10 @@ class Reporter:
         if track.excuse is None:
             self._ledger.closed(track.start_ns, end_ns, record)
             self._deliver(track, record)
-        elif track.excuse == _DEBUGGER:
-            self._ledger.lag.skip(end_ns)
         else:
-            self._ledger.excused_closed(track.start_ns, end_ns, record)
+            # What a debugger stopped was not late for anybody's sake.
+            late_ns = 0 if track.excuse == _DEBUGGER else end_ns - track.start_ns
+            self._ledger.excused_closed(end_ns, record, late_ns)
 
     def _outgrown(self, track: Track[Seen], now_ns: int) -> Stall | None:
         """Take the excuse from a stall that it no longer covers; return the record if so."""

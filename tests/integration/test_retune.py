@@ -9,7 +9,7 @@ import pytest
 
 import loopwatch
 from loopwatch import ConfigError
-from tests.conftest import Run, Told, settle
+from tests.conftest import FACTORIES, Run, Told, _run, settle
 
 
 async def blocked(seconds: float) -> None:
@@ -48,6 +48,34 @@ def test_a_higher_threshold_lets_short_stalls_pass(run_any: Run) -> None:
             return len(agent.stalls)
 
     assert run_any(main()) == 0
+
+
+def test_without_a_sensor_a_lower_threshold_does_not_wait_for_the_next_beat() -> None:
+    """Beats that were five seconds apart are close from the next look on."""
+    told = Told()
+
+    async def main() -> None:
+        with loopwatch.install(stall_threshold_s=5.0, tick_interval_s=5.0, on_stall=told) as agent:
+            assert agent.snapshot().sensor == "tick"
+            await asyncio.sleep(0.05)
+            agent.set_stall_threshold(0.1)
+            await asyncio.sleep(0.6)
+            await blocked(0.4)
+            await settle(told)
+
+    _run(FACTORIES["opaque"], main())
+    assert [stall.duration_s for stall in told.final] == [pytest.approx(0.4, abs=0.1)]
+
+
+def test_a_threshold_above_the_hang_threshold_is_refused() -> None:
+    """A hang is a long stall: /livez would never say so."""
+
+    async def main() -> None:
+        with loopwatch.install(hang_threshold_s=2.0) as agent:
+            with pytest.raises(ConfigError, match="hang_threshold_s=2.0 is below"):
+                agent.set_stall_threshold(3.0)
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("threshold_s", [0, -1, 0.001, float("nan"), "fast"])

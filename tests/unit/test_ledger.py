@@ -101,8 +101,11 @@ def test_busy_is_what_is_not_idle_while_the_loop_runs() -> None:
     """Time in which the loop does not run at all is neither."""
     book = ledger()
     book.looked(1 * S, 0, running=True)
+    book.settled(1 * S)
     book.looked(5 * S, 3 * S, running=False)
+    book.settled(5 * S)
     book.looked(6 * S, 3 * S + S // 2, running=True)
+    book.settled(6 * S)
     now = book.snapshot()
     assert (now.busy_s_total, now.idle_s_total) == (1.5, 0.5)
 
@@ -117,6 +120,7 @@ def test_ratios_cover_the_last_ten_seconds() -> None:
         else:
             book.cpu_ns += S
         book.looked(second * S, idle_ns, running=True)
+        book.settled(second * S)
     now = book.snapshot()
     assert now.utilization == pytest.approx(0, abs=0.01)
     assert now.cpu_ratio == pytest.approx(0, abs=0.01)
@@ -126,9 +130,36 @@ def test_what_the_sensor_cannot_know_is_none() -> None:
     """The tick sensor has no idle time: no utilization, no loop time, never a guess."""
     book = ledger()
     book.looked(S, None, running=True)
+    book.settled(S)
     book.looked(2 * S, None, running=True)
+    book.settled(2 * S)
     now = book.snapshot()
     assert now.utilization is None
     assert now.busy_s_total is None
     assert now.idle_s_total is None
     assert now.iterations_total is None
+
+
+def test_a_time_without_looks_is_one_point_with_its_lag() -> None:
+    """Nobody could look for 15 s: that is one long point, and the window is all of it."""
+    book = ledger()
+    for second in (1, 2, 17):
+        book.looked(second * S, second * S if second < 3 else 2 * S, running=True)
+        if second == 17:
+            book.lag.stretch(15 * S, 17 * S)
+        book.settled(second * S)
+    (first, held) = book.points
+    assert (first.wall_s, first.lag_s, first.utilization) == (1.0, 0.0, 0.0)
+    assert (held.wall_s, held.lag_s, held.utilization) == (15.0, 15.0, 1.0)
+    book.looked(22 * S, 7 * S, running=True)
+    book.settled(22 * S)
+    assert book.snapshot().utilization == pytest.approx(0.75)
+
+
+def test_an_excused_stall_is_final_when_it_is_over() -> None:
+    """Also one that a debugger made: nobody was kept waiting, but it did end."""
+    book = ledger()
+    book.excused("debugger", stall(id="a", phase=Phase.ONGOING))
+    book.excused_closed(3 * S, stall(id="a"), 0)
+    assert [(s.id, s.phase) for s in book.stalls] == [("a", Phase.FINAL)]
+    assert book.lag.take_max_ns() == 0

@@ -232,7 +232,7 @@ def test_the_sparkline_is_the_last_minute() -> None:
 
 def test_the_plain_table_is_aligned_text() -> None:
     """A heading and a line for each loop, columns below each other, no colour."""
-    points = tuple(Point(ledger().snapshot().at_s - s, 0.2, None, None, 0) for s in range(60))
+    points = tuple(Point(ledger().snapshot().at_s - s, 0.2, None, None, 0, 1.0) for s in range(60))
     lines = table(rows([known(told(points=points), 1), known(told(loop="second"), 10000)], NOW_S))
     assert len(lines) == 3
     assert all(line.isprintable() for line in lines)

@@ -92,6 +92,19 @@ class Sidecar:
         self._dense_ns = min(dense_ns, self._longest_ns)
         self._slack_ns = dense_ns // 2
 
+    def hasten(self) -> None:
+        """Have the beat that is due next come as the interval now says. Any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._restart, context=self._context)
+        except RuntimeError:
+            pass  # closed in this very moment
+
+    def _restart(self) -> None:
+        if self._stopped or self._handle is None:
+            return
+        self._handle.cancel()
+        self._schedule()
+
     def start(self) -> None:
         """Schedule the first beat. Runs on the loop thread."""
         self.base_depth = _depth_above_coroutines()
