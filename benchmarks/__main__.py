@@ -31,6 +31,7 @@ PLAN: Final = (
     ("sampling",),
     ("import_time",),
     ("task_count",),
+    ("census",),
     ("gc_callback",),
     ("middleware",),
     ("scrape",),

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from loopwatch.model import Census
 from loopwatch.patience import patience_s
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class _Parcel(NamedTuple):
     context: Context | None
 
 
-_Item = _Parcel | str | None
+_Item = _Parcel | Census | str | None
 
 
 class Delivery:
@@ -70,6 +71,10 @@ class Delivery:
         crowded = self._queue.qsize() >= _MOST_CONTEXTS
         self._put(_Parcel(stall, None if crowded else context))
 
+    def census(self, census: Census) -> None:
+        """Hand over a census that is to be told. Never waits."""
+        self._put(census)
+
     def fault(self, component: str, what: str, error: BaseException) -> None:
         """Count a failure of ours, and log the first of each kind from the delivery thread.
 
@@ -96,12 +101,12 @@ class Delivery:
         lost = 0
         while not self._queue.empty():
             try:
-                lost += isinstance(self._queue.get_nowait(), _Parcel)
+                lost += isinstance(self._queue.get_nowait(), _Parcel | Census)
             except queue.Empty:
                 break  # the thread was faster
         self._ledger.drop("shutdown", lost)
 
-    def _put(self, item: _Parcel | str) -> None:
+    def _put(self, item: _Parcel | Census | str) -> None:
         try:
             self._queue.put_nowait(item)
         except queue.Full:
@@ -117,6 +122,8 @@ class Delivery:
                 break
             if isinstance(item, str):
                 log.warning("loopwatch: %s", item)
+            elif isinstance(item, Census):
+                self._export_census(item)
             elif item.context is None:
                 self._export(item.stall)
             else:
@@ -133,16 +140,7 @@ class Delivery:
             try:
                 exporter.export(stall)
             except Exception as error:  # noqa: BLE001 - an exporter's failure stays here
-                self._ledger.drop("export_failed")
-                self._ledger.error("exporter")
-                if exporter.name not in self._failed:
-                    self._failed.add(exporter.name)
-                    log.error(  # noqa: TRY400 - explain() says what may be told
-                        "loopwatch: exporter %s failed: %s; it stays on, further failures are "
-                        'counted in loopwatch_dropped_records_total{reason="export_failed"}',
-                        exporter.name,
-                        exporter.explain(error),
-                    )
+                self._export_failed(exporter, error)
         if self._on_stall is not None:
             try:
                 self._on_stall(stall)
@@ -152,3 +150,23 @@ class Delivery:
                 log.error(  # noqa: TRY400 - a traceback would show the host's values
                     "loopwatch: on_stall raised %s and is switched off", type(error).__name__
                 )
+
+    def _export_census(self, census: Census) -> None:
+        for exporter in self._exporters:
+            try:
+                exporter.census(census, self._ledger.identity.loop)
+            except Exception as error:  # noqa: BLE001 - an exporter's failure stays here
+                self._export_failed(exporter, error)
+
+    def _export_failed(self, exporter: Exporter, error: Exception) -> None:
+        self._ledger.drop("export_failed")
+        self._ledger.error("exporter")
+        if exporter.name in self._failed:
+            return
+        self._failed.add(exporter.name)
+        log.error(
+            "loopwatch: exporter %s failed: %s; it stays on, further failures are "
+            'counted in loopwatch_dropped_records_total{reason="export_failed"}',
+            exporter.name,
+            exporter.explain(error),
+        )

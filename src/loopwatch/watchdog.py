@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
+    from loopwatch.census import TaskCensus
     from loopwatch.delivery import Delivery
     from loopwatch.diagnosis.tracker import Decision, Track, Tracker
     from loopwatch.forensics import Forensics, Seen
@@ -50,6 +51,8 @@ _ITERATIONS_PER_BEAT: Final = 2
 _CROWDED_NS: Final = 10_000_000
 _SHORTEST_NAP_NS: Final = 1_000_000
 _NAP_AFTER_FAILURE_NS: Final = NS_PER_S
+# A census is gone on with so soon: 10,000 tasks in a second, for a fortieth of the GIL meanwhile.
+_BETWEEN_SLICES_NS: Final = 20_000_000
 _JOIN_S: Final = 0.3
 # Stalls remembered to tell which beats they made late.
 _SPANS: Final = 32
@@ -69,6 +72,7 @@ class Watched:
     gc: GcProbe
     executors: ExecutorProbe
     count_tasks: Callable[[], TaskCount]
+    census: TaskCensus
 
 
 class Watchdog:
@@ -134,6 +138,9 @@ class Watchdog:
                 self._on_closed()
                 return
             next_ns = self._guarded_look()
+            if self._watched.census.is_walking:
+                self._look_at_tasks(monotonic_ns())
+                next_ns = min(next_ns, monotonic_ns() + _BETWEEN_SLICES_NS)
             # With a high threshold the numbers must still move.
             nap_ns = min(_FULL_LOOK_NS, max(_SHORTEST_NAP_NS, next_ns - monotonic_ns()))
             self._sleep_until(monotonic_ns() + nap_ns)
@@ -180,6 +187,7 @@ class Watchdog:
         self._tracker.retune(asked_ns)
         self._watched.sensor.retune(self._tracker.half_ns)
         self._watched.sidecar.retune(asked_ns)
+        self._watched.sidecar.hasten()
         self._set_naps()
 
     def _look(self) -> int:
@@ -219,6 +227,7 @@ class Watchdog:
         if not self._tracker.tracking:
             self._forensics.settle()
         self._count_lag(now_ns, beats, running=running)
+        self._ledger.settled(now_ns)
         self._ledger.spent("watchdog", time.thread_time_ns())
         at_work = self._at_work(reading, beats)
         if at_work and running and not self._tracker.stalled:
@@ -296,14 +305,25 @@ class Watchdog:
             ledger.cpu_ns = cpu_ns
         ledger.gc_pause_ns = watched.gc.read_ns()
         ledger.looked(now_ns, reading.idle_ns, running=running)
-        if now_ns - self._census_ns < _CENSUS_NS:
-            return
-        self._census_ns = now_ns
+        self._count(now_ns)
+
+    def _count(self, now_ns: int) -> None:
+        watched, ledger = self._watched, self._ledger
         try:
-            ledger.tasks, ledger.tasks_exact = watched.count_tasks()
-            ledger.executors = watched.executors.read()
+            if now_ns - self._census_ns >= _CENSUS_NS:
+                self._census_ns = now_ns
+                ledger.tasks, ledger.tasks_exact = watched.count_tasks()
+                ledger.executors = watched.executors.read()
         except Exception as error:  # noqa: BLE001 - these read private state of the host
             self._delivery.fault("probe", "counting tasks and executors", error)
+        if not watched.census.is_walking and not self._stopping:
+            self._look_at_tasks(now_ns)
+
+    def _look_at_tasks(self, now_ns: int) -> None:
+        try:
+            self._watched.census.look(now_ns)
+        except Exception as error:  # noqa: BLE001 - reads private state of the host
+            self._delivery.fault("probe", "looking at what tasks do", error)
 
     def _attach_shots(self, decision: Decision[Seen]) -> None:
         """Give the stacks that were taken without us to the stretch they must be of."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from loopwatch.config import Config
-    from loopwatch.model import Snapshot, Stall
+    from loopwatch.model import Census, Snapshot, Stall
 
 __all__ = ["Exporter", "Source"]
 
@@ -39,8 +39,8 @@ class Source:
 class Exporter:
     """Base of all exporters; override what you need.
 
-    `start` and `stop` run on the thread that starts and stops the agent, `export` on the delivery
-    thread, one record at a time. What `export` raises is counted and logged once.
+    `start` and `stop` run on the thread that starts and stops the agent, `export` and `census` on
+    the delivery thread, one record at a time. What those raise is counted and logged once.
     """
 
     name = "exporter"
@@ -53,6 +53,13 @@ class Exporter:
 
         Runs in a copy of the context of the task that was blocked, where that can be read: its
         OpenTelemetry span and what the host bound to its log are the current ones.
+        """
+
+    def census(self, census: Census, loop: str) -> None:
+        """Take a census of the tasks of `loop` that is to be told; by default nothing is done.
+
+        It comes when the pending tasks go over `tasks_threshold`, again when they have doubled or
+        stay above, and a last time with `census.tasks` below it when that is over.
         """
 
     def stop(self) -> None:

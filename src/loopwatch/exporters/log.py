@@ -6,20 +6,22 @@ structlog where the host has configured it, else `logging`, logger `loopwatch`.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from loopwatch.exporters.base import Exporter
+from loopwatch.exporters.task_lines import census_fields, census_sentence
 from loopwatch.model import Cause, Phase
 
 if TYPE_CHECKING:
-    from loopwatch.model import Culprit, Stall
+    from loopwatch.model import Census, Culprit, Stall
 
 __all__ = ["LogExporter", "sentence"]
 
 
 class LogExporter(Exporter):
-    """Writes a warning when a stall opens and another when it is over."""
+    """Writes a warning when a stall opens and another when it is over; so for too many tasks."""
 
     name = "log"
 
@@ -28,13 +30,21 @@ class LogExporter(Exporter):
 
     def export(self, stall: Stall) -> None:
         """Write one line."""
-        fields = event_fields(stall)
+        self._write("warning", sentence(stall), event_fields(stall))
+
+    def census(self, census: Census, loop: str) -> None:
+        """Write one line: a warning above the limit, for information when it is over."""
+        level = "warning" if census.tasks > census.threshold else "info"
+        fields = census_fields(census, loop, os.getpid())
+        self._write(level, census_sentence(census, loop), fields)
+
+    def _write(self, level: str, line: str, fields: dict[str, Any]) -> None:
         # Asked at each record: hosts configure structlog after they import us, or never.
         structlog = sys.modules.get("structlog")
         if structlog is not None and structlog.is_configured():
-            structlog.get_logger("loopwatch").warning(sentence(stall), **fields)
+            getattr(structlog.get_logger("loopwatch"), level)(line, **fields)
         else:
-            self._log.warning("%s", sentence(stall), extra={"loopwatch": fields})
+            getattr(self._log, level)("%s", line, extra={"loopwatch": fields})
 
 
 # What `evidence.wait` says, in words.
