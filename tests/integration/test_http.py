@@ -10,19 +10,26 @@ import json
 import logging
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 import loopwatch
 from loopwatch import Agent
+from loopwatch.model import Frame, Sample, Stall
 from loopwatch.server import handler, http as server
+from loopwatch.server.answers import View, answer
+from loopwatch.top.answers import read_live
 from tests.conftest import Run
 from tests.servers import wait_for
+from tests.unit.factories import ledger, stall
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -62,7 +69,7 @@ def test_every_path_answers() -> None:
         assert headers["Content-Type"].startswith("application/json")
         (now,) = json.loads(body)["loops"]
         assert now["loop"] == "main"
-        assert json.loads(ask(port, "/api/stalls")[2]) == {"stalls": []}
+        assert json.loads(ask(port, "/api/stalls")[2]) == {"stalls": [], "left_out": 0}
         status, _, body = ask(port, "/nothing/<script>")
         assert status == 404
         assert b"/api/snapshot" in body
@@ -160,13 +167,33 @@ def test_a_foreign_host_header_is_refused_on_loopback(host: str, status: int) ->
     served(check)
 
 
-def test_an_open_address_answers_to_every_name() -> None:
-    """Whoever sets http_host to the network decides who may come."""
+def test_an_open_address_answers_to_every_name(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever sets http_host to the network decides who may come, and the log says who can."""
 
     def check(port: int, agent: Agent) -> None:
         assert ask(port, "/livez", headers={"Host": "pod-7.svc"})[0] == 200
 
     served(check, http_host="0.0.0.0")
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert "listens on 0.0.0.0 and asks no password" in warning
+
+
+@pytest.mark.parametrize("spelt", ["127.1", "LOCALHOST", "127.0.0.2"])
+def test_loopback_is_loopback_however_it_is_spelt(
+    spelt: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was bound counts, not what the setting looks like; the setting's own name is known."""
+
+    def check(port: int, agent: Agent) -> None:
+        assert agent.server
+        for host, status in (("evil.example", 403), ("localhost", 200), (spelt, 200)):
+            connection = http.client.HTTPConnection(spelt, port, timeout=5)
+            connection.request("GET", "/livez", headers={"Host": host})
+            assert connection.getresponse().status == status, host
+            connection.close()
+
+    served(check, http_host=spelt)
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
 def test_a_slow_reader_is_let_go_and_others_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,17 +347,22 @@ def test_what_is_no_request_of_ours_is_refused(request_: bytes, status: int) -> 
 
 
 @pytest.mark.parametrize(
-    "body",
-    [b"Content-Length: 40\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n28\r\n"],
-    ids=["length", "chunked"],
+    ("body", "status"),
+    [
+        (b"Content-Length: 40\r\n\r\n", 413),
+        (b"Content-Length: 0\r\nContent-Length: 40\r\n\r\n", 413),
+        (b"X: 1\r\nContent-Length : 40\r\n\r\n", 400),
+        (b"Transfer-Encoding: chunked\r\n\r\n28\r\n", 413),
+    ],
+    ids=["length", "two lengths", "space", "chunked"],
 )
-def test_a_body_is_not_taken_for_a_request(body: bytes) -> None:
+def test_a_body_is_not_taken_for_a_request(body: bytes, status: int) -> None:
     """GET with a body is refused and the connection ends: nothing in it is answered."""
     hidden = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
     def check(port: int, agent: Agent) -> None:
         answer = raw(port, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + body + hidden)
-        assert answer.startswith(b"HTTP/1.1 413")
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
         assert answer.count(b"HTTP/1.1") == 1
 
     served(check)
@@ -412,6 +444,8 @@ def test_live_tells_what_has_changed_and_keeps_it_short() -> None:
         assert "samples" not in active
         assert active["evidence"]["wall_s"] > 0
         assert [stall["id"] for stall in during["stalls"]] == [active["id"]]
+        assert {len(row) for row in during["loops"][0]["points"]} <= {6}
+        assert read_live(during).loops[0].active
         wait_for("its end", lambda: live(0)["stalls"][0]["phase"] == "final")
         whole = json.loads(ask(port, f"/api/stalls/{active['id']}")[2])
         assert whole["samples"]
@@ -419,6 +453,146 @@ def test_live_tells_what_has_changed_and_keeps_it_short() -> None:
         assert later["stalls"] == later["loops"][0]["points"] == []
 
     served(check)
+
+
+def test_a_stopped_server_answers_nobody() -> None:
+    """A connection that is kept open ends with the server; a question in between is 503."""
+    kept: list[http.client.HTTPConnection] = []
+
+    def check(port: int, agent: Agent) -> None:
+        kept.append(http.client.HTTPConnection("127.0.0.1", port, timeout=5))
+        kept[0].request("GET", "/livez")
+        assert kept[0].getresponse().read() == b"ok\n"
+
+    served(check)
+    assert kept[0].sock.recv(1) == b""
+    kept[0].close()
+    for path in ("/", "/livez", "/metrics", "/api/live"):
+        made = answer((), path, "")
+        assert (made.status, dict(made.headers)["Retry-After"]) == (503, "1")
+
+
+_FORKS: Final = """
+import asyncio, os, sys, time, loopwatch
+async def main():
+    with loopwatch.install(http_port=0) as agent:
+        print(agent.http_port, flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        child = os.fork()
+        if not child:
+            print(os.getpid(), flush=True)
+            sys.stdin.readline()
+            os._exit(0)
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+def test_a_forked_child_keeps_no_connection_open() -> None:
+    """The parent goes on with an open page, and with the parent ends the connection."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", _FORKS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdin
+        assert parent.stdout
+        try:
+            port = int(parent.stdout.readline())
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            for first in (True, False):
+                connection.request("GET", "/livez")
+                assert connection.getresponse().read() == b"ok\n"
+                if first:
+                    parent.stdin.write("fork\n")
+                    parent.stdin.flush()
+                    parent.stdout.readline()
+            parent.kill()
+            assert connection.sock.recv(1) == b""
+            connection.close()
+        finally:
+            parent.kill()
+
+
+@pytest.fixture
+def long_lists() -> Iterator[int]:
+    """Serve a loop with 12 MB of records; give the port."""
+    frames = tuple(Frame(f"app.work_{n}", "app/work.py", n, in_app=True) for n in range(40))
+    samples = tuple(Sample(0.1 * n, 1, "watchdog", frames) for n in range(60))
+    stalls = tuple(stall(id=str(n), started_at_s=float(n), samples=samples) for n in range(60))
+    book = ledger()
+
+    def nothing(_: Any) -> None:
+        """Take no notice."""
+
+    view = View(
+        snapshot=book.snapshot,
+        stalls=lambda: stalls,
+        timeline=tuple,
+        registry=None,
+        metrics=lambda _accept, _reads: (b"", ""),
+        spent=nothing,
+        failed=nothing,
+    )
+    running = server.HttpServer("127.0.0.1", 0)
+    running.add(view)
+    running.start()
+    yield running.port
+    running.remove(view)
+
+
+def test_all_records_are_bounded_and_read_by_one_at_a_time(long_lists: int) -> None:
+    """The newest that fit, and how many do not; who comes meanwhile is told when to ask again."""
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", long_lists))
+        slow.sendall(b"GET /api/stalls HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert slow.recv(12) == b"HTTP/1.1 200"
+        status, headers, _ = ask(long_lists, "/api/stalls")
+        assert (status, headers["Retry-After"]) == (503, "1")
+        assert ask(long_lists, "/api/stalls/7")[0] == 200
+    body = wait_for("its turn", lambda: (a := ask(long_lists, "/api/stalls"))[0] == 200 and a[2])
+    assert len(body) < 8.1 * 2**20
+    told = json.loads(body)
+    ids = [int(record["id"]) for record in told["stalls"]]
+    assert ids == [*range(told["left_out"], 60)]
+    assert 0 < told["left_out"] < 60
+
+
+def test_a_poll_looks_at_the_newest_alone() -> None:
+    """However long the history, what is old is not walked through; what is late is found."""
+    seen = 0
+
+    class Counted(tuple[Stall, ...]):
+        __slots__ = ()
+
+        def __reversed__(self) -> Iterator[Stall]:
+            nonlocal seen
+            for n in range(len(self) - 1, -1, -1):
+                seen += 1
+                yield self[n]
+
+        def __iter__(self) -> Iterator[Stall]:
+            nonlocal seen
+            seen += len(self)
+            return super().__iter__()
+
+    old = stall(started_at_s=1.0)
+    late = replace(old, id="late", duration_s=50_000.0)
+    stalls = Counted((*[old] * 20_000, late, *[old] * 100))
+    view = View(
+        snapshot=ledger().snapshot,
+        stalls=lambda: stalls,
+        timeline=tuple,
+        registry=None,
+        metrics=lambda _accept, _reads: (b"", ""),
+        spent=lambda _: None,
+        failed=lambda _: None,
+    )
+    body = json.loads(answer((view,), "/api/live?since=40000", "").body)
+    assert [each["id"] for each in body["stalls"]] == ["late"]
+    assert seen < 500
 
 
 def test_a_taken_port_is_one_clear_error_and_the_app_runs_on(

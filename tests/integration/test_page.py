@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from loopwatch.model import Census, Culprit, Location, Point, Request, Sample, Stall, TaskGroup
+from loopwatch.model import (
+    Census,
+    Culprit,
+    Location,
+    Phase,
+    Point,
+    Request,
+    Sample,
+    Snapshot,
+    Stall,
+    TaskGroup,
+)
 from loopwatch.server.answers import View
 from loopwatch.server.http import HttpServer
 from loopwatch.views.flame import flame_tree
@@ -21,9 +32,10 @@ from tests.servers import wait_for
 from tests.unit.factories import ledger, stall
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator
+    from playwright.sync_api import Browser, Locator, Route
 
 Open = Callable[..., Visit]
+Serve = Callable[..., str]
 
 DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
@@ -47,8 +59,28 @@ def app(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def visit(browser: Browser) -> Iterator[Open]:
+def crowded() -> Iterator[Serve]:
+    """Serve views from this process; give the URL."""
+    running: list[tuple[HttpServer, list[View]]] = []
+
+    def serve(views: list[View], port: int = 0) -> str:
+        server = HttpServer("127.0.0.1", port)
+        for view in views:
+            server.add(view)
+        server.start()
+        running.append((server, views))
+        return f"http://127.0.0.1:{server.port}/"
+
+    yield serve
+    for server, views in running:
+        for view in views:
+            server.remove(view)
+
+
+@pytest.fixture
+def visit(browser: Browser, crowded: Serve) -> Iterator[Open]:
     """Open pages; afterwards each is checked for what it must not do."""
+    del crowded  # only so that it serves until the pages are closed
     visits: list[Visit] = []
 
     def open_page(url: str, **context: Any) -> Visit:
@@ -180,16 +212,36 @@ def test_a_stall_opens_with_its_flame_graph(app: App, visit: Open, way: str) -> 
 
 
 def test_a_stall_opened_while_it_lasts_is_told_to_its_end(app: App, visit: Open) -> None:
-    """The record of the moment at first, the final one as soon as there is one."""
+    """Its end is in the title and on a button; focus, zoom and scroll stay until that is used."""
     app.block()
-    page = visit(app.url)
+    page = visit(app.url, viewport=PHONE)
     stalled(page)
-    page.page.locator(".what button").click()
-    page.page.wait_for_selector("dialog[open]")
+    more = page.page.locator(".what button")
+    more.focus()
+    more.click()
+    page.page.wait_for_selector("dialog[open] .flame")
     assert "so far" in page.text("#stall-title")
+    assert "Still going on" in page.text("#stall-note")
+    page.page.locator(".flame-frame[tabindex='0']").focus()
+    page.page.keyboard.press("Enter")
+    page.page.evaluate("document.querySelector('dialog').scrollTop = 200")
+    reading = """() => [document.activeElement.dataset.node,
+      document.querySelectorAll(".flame-zoomed").length,
+      Math.round(document.activeElement.getBoundingClientRect().top)]"""
+    before = page.page.evaluate(reading)
+    assert before[1] == 1
     app.release()
     page.page.wait_for_selector("#stall-title:not(:text('so far'))")
+    newer = page.page.locator("#stall-newer:text('It is over')")
+    newer.wait_for()
+    assert page.page.evaluate(reading) == before
+    newer.click()
+    page.page.wait_for_selector("#stall-note", state="hidden")
+    assert newer.is_hidden()
     assert page.page.evaluate("document.activeElement.id") == "stall-close"
+    page.page.keyboard.press("Escape")
+    # The banner's button is the same while what it opens changes.
+    assert more.evaluate("button => button === document.activeElement")
 
 
 def test_copy_gives_the_record(app: App, visit: Open) -> None:
@@ -219,18 +271,26 @@ def test_names_are_text(app: App, visit: Open) -> None:
 
 
 def test_it_says_when_the_process_stands_still_and_goes_on_by_itself(app: App, visit: Open) -> None:
-    """Nothing comes for a while: it tells since when, and is live again with the next answer."""
+    """It tells since when, a stall opens with what is known, and all comes with the next answer."""
+    record = stalled_once(app)
     page = visit(app.url)
     serving(page)
+    row = row_of(page, record)
+    row.wait_for()
     app.process.send_signal(signal.SIGSTOP)
     try:
+        row.click()
+        page.page.wait_for_selector("#stall-note:text('Asking for the whole record')")
+        assert "wait_for_payment" in page.text("dialog .culprit")
         page.page.wait_for_selector("#trouble:not([hidden])")
         assert "No answer for" in page.text("#trouble")
         assert "one C call may hold the GIL" in page.text("#trouble")
         assert page.text(".word").startswith("No answer for")
         assert page.page.title() == "no answer · loopwatch"
+        page.page.wait_for_selector("#stall-note:text('The process does not answer')")
     finally:
         app.process.send_signal(signal.SIGCONT)
+    page.page.wait_for_selector("dialog .flame")
     page.page.wait_for_selector("#trouble", state="hidden")
     assert page.text("#link") == "live"
 
@@ -333,7 +393,7 @@ def made_up(name: str, number: int) -> View:
     book = ledger()
     snapshot = replace(book.snapshot(), loop=name, at_s=AT_S, census=census if number else None)
     points = tuple(
-        Point(AT_S - 300 + n, 0.01 * n, 0.5, None, n) for n in range(301 if number else 0)
+        Point(AT_S - 300 + n, 0.01 * n, 0.5, None, n, 1.0) for n in range(301 if number else 0)
     )
 
     def nothing(_: Any) -> None:
@@ -350,29 +410,8 @@ def made_up(name: str, number: int) -> View:
     )
 
 
-@pytest.fixture
-def crowded() -> Iterator[Callable[[list[View]], str]]:
-    """Serve views from this process; give the URL."""
-    running: list[tuple[HttpServer, list[View]]] = []
-
-    def serve(views: list[View]) -> str:
-        server = HttpServer("127.0.0.1", 0)
-        for view in views:
-            server.add(view)
-        server.start()
-        running.append((server, views))
-        return f"http://127.0.0.1:{server.port}/"
-
-    yield serve
-    for server, views in running:
-        for view in views:
-            server.remove(view)
-
-
 @pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
-def test_much_of_everything_fits(
-    visit: Open, crowded: Callable[[list[View]], str], size: dict[str, int]
-) -> None:
+def test_much_of_everything_fits(visit: Open, crowded: Serve, size: dict[str, int]) -> None:
     """Five loops, 500 stalls, endless names: nothing is wider than the window, nothing runs."""
     page = visit(crowded([made_up(f"loop-{n}", 100) for n in range(5)]), viewport=size)
     page.page.wait_for_selector(".loop >> nth=4")
@@ -388,6 +427,11 @@ def test_much_of_everything_fits(
     page.page.locator(".row").first.click()
     page.page.wait_for_selector("dialog[open] .flame")
     assert page.overflow() <= 0
+    close, copy = (page.page.locator(f"#stall-{n}").bounding_box() for n in ("close", "copy"))
+    assert close
+    assert copy
+    assert close["y"] == copy["y"]
+    assert close["x"] < copy["x"]
     assert (
         page.page.evaluate("(d => d.scrollWidth - d.clientWidth)(document.querySelector('dialog'))")
         <= 0
@@ -398,7 +442,149 @@ def test_much_of_everything_fits(
     assert page.page.evaluate("window.hacked") is None
 
 
-def test_an_empty_history_is_calm(visit: Open, crowded: Callable[[list[View]], str]) -> None:
+def changing(name: str = "main", **now: Any) -> tuple[View, dict[str, Any]]:
+    """Return a loop whose snapshot has what is in the dict, which may change; also `stalls`."""
+    view = made_up(name, 0)
+    still = view.snapshot()
+
+    def snapshot() -> Snapshot:
+        told = {key: value for key, value in now.items() if key not in ("stalls", "points")}
+        return replace(still, **told)
+
+    return (
+        replace(
+            view,
+            snapshot=snapshot,
+            stalls=lambda: tuple(now.get("stalls", ())),
+            timeline=lambda: tuple(now.get("points", ())),
+        ),
+        now,
+    )
+
+
+def ongoing(function: str, **fields: Any) -> Stall:
+    """Return a stall of two seconds so far."""
+    culprit = Culprit(function, "shop.py", 7, "time.sleep", "time.sleep(5)", in_app=True)
+    at = {"id": "now", "phase": Phase.ONGOING, "started_at_s": AT_S - 2, "duration_s": 2.0}
+    return stall(**{**at, "culprit": culprit, "loop": "main", **fields})
+
+
+def test_what_blocks_now_is_what_is_shown(visit: Open, crowded: Serve) -> None:
+    """A stall that is seen elsewhere: the banner and the row follow, an open dialog offers it."""
+    first = ongoing("first_step")
+    view, now = changing(active_stall=first, active_s=2.0, stalls=(first,))
+    page = visit(crowded([view]))
+    page.page.wait_for_selector(".what .culprit:has-text('first_step')")
+    page.page.locator(".what button").click()
+    page.page.wait_for_selector("dialog .flame")
+    assert page.page.locator("#stall-newer").is_hidden()
+    second = ongoing("second_step")
+    now.update(active_stall=second, stalls=(second,))
+    newer = page.page.locator("#stall-newer:text('More is known')")
+    newer.wait_for()
+    assert "second_step" in page.text(".what .culprit")
+    assert "second_step" in page.text(".row .where")
+    assert "first_step" in page.text("dialog .culprit")
+    newer.click()
+    page.page.wait_for_selector("dialog .culprit:has-text('second_step')")
+
+
+def test_what_is_allowed_to_block_is_told_so(visit: Open, crowded: Serve) -> None:
+    """It does not serve, nor is it stalled; how it ends is not asked for with every answer."""
+    view, _ = changing(stalls=(ongoing("migrate", allowed="migration", started_at_s=AT_S - 7),))
+    page = visit(crowded([view]))
+    page.page.wait_for_selector(".loop[data-state=allowed]")
+    assert page.text(".word").startswith("Blocked for 7.")
+    assert page.text(".word").endswith(", as allowed")
+    assert "allowed: migration" in page.text(".what")
+    assert page.page.title() == "blocked, as allowed · loopwatch"
+    page.asked.clear()
+    page.page.evaluate(
+        """async () => {
+          const other = new Page();
+          const stall = { id: "now", phase: "ongoing" };
+          other.keep({ ...stall, started_at: "2001-09-09T01:46:33Z", duration_s: 7 });
+          await Promise.all([1, 2, 3].map(() => other.fetchEnd(stall)));
+          for (const _ of [1, 2, 3]) await other.fetchEnd(stall);
+        }"""
+    )
+    # One of ours, and at most one of the page's own.
+    assert 1 <= sum("/api/stalls/now" in url for url in page.asked) <= 2
+
+
+def test_the_next_server_on_the_port_is_another_process(visit: Open, crowded: Serve) -> None:
+    """Same pid, same loop: a page that is open begins anew, with nothing of the one before."""
+    before, after = made_up("main", 3), made_up("main", 1)
+    (late,) = after.stalls()
+    after = replace(after, stalls=lambda: (replace(late, id="late"),))
+    server = HttpServer("127.0.0.1", 0)
+    server.add(before)
+    server.start()
+    page = visit(f"http://127.0.0.1:{server.port}/")
+    page.page.wait_for_selector(".row >> nth=2")
+    server.remove(before)
+    crowded([after], server.port)
+    page.page.wait_for_selector(".row[data-stall=late]")
+    assert page.page.locator(".row").count() == 1
+    assert page.page.locator(".mark").count() == 1
+    # The browser tells of a question in between.
+    assert all("ERR_" in complaint for complaint in page.complaints)
+    page.complaints.clear()
+
+
+def test_a_bar_is_as_long_as_what_it_tells_of(visit: Open, crowded: Serve) -> None:
+    """Fifteen seconds without a look are fifteen seconds of lag; times to come are not drawn."""
+    group = TaskGroup(coro="poll", waits_at=None, count=1, growth_per_min=None, oldest_s=1.0)
+    census = Census(at_s=AT_S, tasks=1, threshold=9, looked_at=1, groups=(group,), others=0)
+    points = (
+        Point(AT_S - 20, 0.001, 0.5, None, 1, 1.0),
+        Point(AT_S - 5, 15.0, 0.5, None, 1, 15.0),
+        Point(AT_S + 3600, 0.2, 0.5, None, 1, 1.0),
+    )
+    view, _ = changing(points=points, census=census)
+    page = visit(crowded([view]))
+    bars = page.page.locator("[data-tile=lag] .over").get_attribute("d") or ""
+    assert bars.count("M") == 1
+    assert bars.startswith("M280.00 ")
+    assert "H295.00" in bars
+    assert "What the 1 pending task waits for" in page.text("summary")
+
+
+def test_a_jump_moves_the_focus_and_keeps_it(visit: Open, crowded: Serve) -> None:
+    """A button stays itself while its loop changes state; Enter leads to the loop."""
+    view, now = changing("worker")
+    page = visit(crowded([changing()[0], view]))
+    button = page.page.locator("#jump button:text('worker')")
+    button.focus()
+    active = ongoing("step", loop="worker")
+    now.update(active_stall=active, active_s=2.0, stalls=(active,))
+    page.page.wait_for_selector("#jump button:text('worker: STALLED')")
+    assert button.evaluate("button => button === document.activeElement")
+    page.page.keyboard.press("Enter")
+    assert page.page.evaluate("document.activeElement.ariaLabel") == "Loop worker"
+
+
+def test_the_page_works_below_a_path(app: App, browser: Browser) -> None:
+    """Behind a proxy that serves it below /shop/, it asks there."""
+    context = browser.new_context()
+
+    def proxied(route: Route) -> None:
+        route.fulfill(response=route.fetch(url=route.request.url.replace("/shop/", "/")))
+
+    try:
+        context.route(f"{app.url}shop/**", proxied)
+        page = context.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{app.url}shop/")
+        page.wait_for_selector(".loop")
+        assert all(url.startswith(f"{app.url}shop/") for url in asked if url.startswith("http"))
+    finally:
+        context.unroute_all(behavior="ignoreErrors")
+        context.close()
+
+
+def test_an_empty_history_is_calm(visit: Open, crowded: Serve) -> None:
     """No stall, no point, no census: a page that says so."""
     page = visit(crowded([made_up("main", 0)]), viewport=PHONE)
     assert page.text(".word") == "Serving"
@@ -464,9 +650,7 @@ def test_without_a_clipboard_the_record_is_there_to_be_copied(app: App, visit: O
     assert json.loads(page.page.locator("dialog textarea").input_value()) == record
 
 
-def test_a_stall_the_process_forgot_is_shown_as_known(
-    visit: Open, crowded: Callable[[list[View]], str]
-) -> None:
+def test_a_stall_the_process_forgot_is_shown_as_known(visit: Open, crowded: Serve) -> None:
     """History is bounded: what the page knows of it stays readable, and it says why."""
     view = made_up("main", 3)
     kept: list[Stall] = list(view.stalls())

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import cache
 from http import HTTPStatus
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
@@ -15,13 +16,18 @@ if TYPE_CHECKING:
 
     from loopwatch.model import Point, Snapshot, Stall
 
-__all__ = ["HTML", "JSON", "TEXT", "Answer", "View", "answer"]
+__all__ = ["BUSY", "HTML", "JSON", "TEXT", "Answer", "View", "answer", "is_long"]
 
 JSON: Final = "application/json; charset=utf-8"
 TEXT: Final = "text/plain; charset=utf-8"
 HTML: Final = "text/html; charset=utf-8"
-# Rows of a list of stalls: what fits a page.
+# Rows of a list of stalls: what fits a page, and of whole records what fits in memory.
 _NEWEST: Final = 500
+_MAX_RECORDS_BYTES: Final = 8 * 1024 * 1024
+# A record is noted when it opens, and its place is kept: newer ones may have ended before it.
+_ASIDE: Final = 200
+# A clock that was set back leaves points and stalls of times that are to come again.
+_AHEAD_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,30 +43,57 @@ class View:
     failed: Callable[[BaseException], None]
 
 
+def _nothing() -> None:
+    """Do nothing when an answer is over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, media type, body, and headers beside those that every answer has."""
+    """Status, media type, body, and headers beside those that every answer has.
+
+    `over` is to be called when it is sent, or cannot be.
+    """
 
     status: HTTPStatus
     content_type: str
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+    over: Callable[[], None] = _nothing
 
 
-def answer(views: tuple[View, ...], target: str, accept: str) -> Answer:
-    """Return what is at `target` (path and query). Raises what a collector of the host raises."""
+_SOON: Final = (("Retry-After", "1"),)
+_STOPPED: Final = Answer(
+    HTTPStatus.SERVICE_UNAVAILABLE, TEXT, b"no loop is watched here any more\n", _SOON
+)
+BUSY: Final = Answer(
+    HTTPStatus.SERVICE_UNAVAILABLE, TEXT, b"somebody reads all records now; ask again\n", _SOON
+)
+
+
+def is_long(target: str) -> bool:
+    """Return whether the answer may be of megabytes."""
+    return target.partition("?")[0] == "/api/stalls"
+
+
+def answer(views: tuple[View, ...], target: str, accept: str, token: str = "") -> Answer:
+    """Return what is at `target` (path and query); `token` tells one server from the next.
+
+    Raises what a collector of the host raises.
+    """
+    if not views:
+        return _STOPPED
     # Not urlsplit, which raises for what is no URL.
     path, _, query = target.partition("?")
     if path == "/":
         return _page()
-    if path == "/metrics" and views:
+    if path == "/metrics":
         return _metrics(views, accept)
     if path == "/livez":
         return _livez([view.snapshot() for view in views])
     if path == "/api/snapshot":
         return _json({"loops": [view.snapshot().to_dict() for view in views]})
     if path == "/api/live":
-        return _live(views, _since(query))
+        return _live(views, _since(query), token)
     if path == "/api/stalls":
         return _stalls(views)
     if path.startswith("/api/stalls/"):
@@ -97,21 +130,23 @@ def _page() -> Answer:
     return Answer(HTTPStatus.OK, HTML, page.html.encode(), page.headers)
 
 
-def _live(views: tuple[View, ...], since_s: float) -> Answer:
+def _live(views: tuple[View, ...], since_s: float, token: str) -> Answer:
     """Return all that has changed since a moment (unix time): snapshots, points, stalls."""
-    loops = [
-        json.dumps(
-            {
-                "snapshot": _now(view.snapshot(), since_s),
-                "points": [point.to_list() for point in view.timeline() if point.at_s > since_s],
-            }
-        )
-        for view in views
-    ]
-    changed = [stall for stall in _newest(views) if _changed_at_s(stall) >= since_s]
+    loops = []
+    for view in views:
+        snapshot = view.snapshot()
+        points = [
+            point.to_list()
+            for point in view.timeline()
+            if since_s < point.at_s <= snapshot.at_s + _AHEAD_S
+        ]
+        loops.append(json.dumps({"snapshot": _now(snapshot, since_s), "points": points}))
     # Asked for once a second, and samples are a hundred times the work of all the rest.
-    stalls = [json.dumps(stall.summary()) for stall in changed[-_NEWEST:]]
-    body = f'{{"loops": [{", ".join(loops)}], "stalls": [{", ".join(stalls)}]}}'
+    stalls = [json.dumps(stall.summary()) for stall in _oldest_first(views, since_s)]
+    body = (
+        f'{{"loops": [{", ".join(loops)}], "stalls": [{", ".join(stalls)}], '
+        f'"server": {json.dumps(token)}}}'
+    )
     return Answer(HTTPStatus.OK, JSON, body.encode())
 
 
@@ -145,26 +180,46 @@ def _since(query: str) -> float:
 
 
 def _stalls(views: tuple[View, ...]) -> Answer:
-    # One call per record: the encoder keeps the GIL, and all at once would be a stall.
-    rows = ", ".join(json.dumps(stall.to_dict()) for stall in _newest(views))
-    return Answer(HTTPStatus.OK, JSON, f'{{"stalls": [{rows}]}}'.encode())
+    """Return the newest records, as many as fit; `left_out` says how many do not."""
+    kept = sum(len(view.stalls()) for view in views)
+    rows: list[bytes] = []
+    left = _MAX_RECORDS_BYTES
+    for stall in reversed(_oldest_first(views)):
+        # One call per record: the encoder keeps the GIL, and all at once would be a stall.
+        row = json.dumps(stall.to_dict()).encode()
+        left -= len(row)
+        if left < 0 and rows:
+            break
+        rows.append(row)
+    tail = f'], "left_out": {max(0, kept - len(rows))}}}'
+    body = b"".join((b'{"stalls": [', b", ".join(reversed(rows)), tail.encode()))
+    return Answer(HTTPStatus.OK, JSON, body)
 
 
 def _stall(views: tuple[View, ...], wanted: str) -> Answer:
-    for stall in _newest(views):
-        if stall.id == wanted:
-            return _json(stall.to_dict())
+    for view in views:
+        for stall in reversed(view.stalls()):
+            if stall.id == wanted:
+                return _json(stall.to_dict())
     text = b"no such stall; /api/stalls has those that are kept (setting history)\n"
     return Answer(HTTPStatus.NOT_FOUND, TEXT, text)
 
 
-def _newest(views: tuple[View, ...]) -> list[Stall]:
-    return sorted(_all_stalls(views), key=lambda stall: stall.started_at_s)
+def _oldest_first(views: tuple[View, ...], since_s: float = 0.0) -> list[Stall]:
+    """Return the newest stalls that have changed since then, oldest of them first."""
+    newest = [islice(_changed(view.stalls(), since_s), _NEWEST) for view in views]
+    stalls = [stall for each in newest for stall in each]
+    return sorted(stalls, key=lambda stall: stall.started_at_s)[-_NEWEST:]
 
 
-def _all_stalls(views: tuple[View, ...]) -> Iterator[Stall]:
-    for view in views:
-        yield from view.stalls()
+def _changed(stalls: tuple[Stall, ...], since_s: float) -> Iterator[Stall]:
+    """Yield from the newest on; `history` may be large, so it stops where all is old."""
+    aside = 0
+    for stall in reversed(stalls):
+        if _changed_at_s(stall) >= since_s:
+            yield stall
+        elif (aside := aside + 1) > _ASIDE:
+            return
 
 
 def _json(data: dict[str, Any]) -> Answer:

@@ -13,7 +13,6 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from loopwatch.net import is_loopback
 from loopwatch.server.answers import TEXT, Answer
 from loopwatch.server.wire import TooLongError, Wire
 
@@ -42,8 +41,9 @@ _FOR_ALL: Final = (
 class _Asked(Protocol):
     """What a handler needs of its server."""
 
-    loopback: bool
     places: Places
+
+    def answers_to(self, names: list[str]) -> bool: ...
 
     def answer(self, target: str, accept: str) -> Answer: ...
 
@@ -133,26 +133,34 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         self._wire.allow(_ANSWER_S)
         made = self._refusal() or self._answer()
-        self.send_response(made.status)
-        self.send_header("Content-Type", made.content_type)
-        self.send_header("Content-Length", str(len(made.body)))
-        for name, value in (*_FOR_ALL, *made.headers):
-            self.send_header(name, value)
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        if with_body:
-            self.wfile.write(made.body)
+        try:
+            self.send_response(made.status)
+            self.send_header("Content-Type", made.content_type)
+            self.send_header("Content-Length", str(len(made.body)))
+            for name, value in (*_FOR_ALL, *made.headers):
+                self.send_header(name, value)
+            if self.close_connection:
+                self.send_header("Connection", "close")
+            self.end_headers()
+            if with_body:
+                self.wfile.write(made.body)
+        finally:
+            made.over()
 
     def _refusal(self) -> Answer | None:
         """Return what is said to a request that is not answered."""
-        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+        lengths = self.headers.get_all("Content-Length", [])
+        if any(length.strip() != "0" for length in lengths) or "Transfer-Encoding" in self.headers:
             # Not read, so it would be taken for the next request.
             self.close_connection = self._unread = True
             text = b"send no body: this is read-only\n"
             return Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, TEXT, text)
-        hosts = self.headers.get_all("Host", [])
-        if self.server.loopback and not (len(hosts) == 1 and _names_loopback(hosts[0])):
+        if self.headers.defects:
+            # Somebody else may read them in another way, and find a body.
+            self.close_connection = self._unread = True
+            return Answer(HTTPStatus.BAD_REQUEST, TEXT, b"these headers cannot be read\n")
+        names = [_name(host) for host in self.headers.get_all("Host", [])]
+        if not self.server.answers_to(names):
             text = b"this address answers to localhost only; set http_host to serve other names\n"
             return Answer(HTTPStatus.FORBIDDEN, TEXT, text)
         return None
@@ -194,7 +202,8 @@ class Handler(BaseHTTPRequestHandler):
         """Log nothing: a scrape a second is no news."""
 
 
-def _names_loopback(header: str) -> bool:
+def _name(header: str) -> str:
+    """Return the host of a `Host` header, without its port."""
     host = header.strip()
     host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return is_loopback(host.lower())
+    return host.lower()

@@ -5,15 +5,18 @@ Starts, stops and shares the server; `handler` speaks HTTP.
 
 from __future__ import annotations
 
+import logging
+import os
 import socket
 import socketserver
 import threading
 import time
+from dataclasses import replace
 from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
 
 from loopwatch.net import is_loopback
-from loopwatch.server.answers import Answer, answer
+from loopwatch.server.answers import BUSY, Answer, answer, is_long
 from loopwatch.server.handler import Handler
 from loopwatch.server.places import Places
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from loopwatch.server.answers import View
 
 __all__ = ["HttpServer"]
+
+log = logging.getLogger("loopwatch")
 
 _MAX_CONNECTIONS: Final = 16
 _STOP_S: Final = 0.3
@@ -40,9 +45,10 @@ class HttpServer:
         self.host = host
         self.asked_port = port if asked_port is None else asked_port
         self._views: tuple[View, ...] = ()
-        self._server = _Server(
-            (host, port), self._answered, self._spent, self._failed, loopback=is_loopback(host)
-        )
+        # A pid does not tell who answers: it is 1 for each that a container starts.
+        self._token = os.urandom(8).hex()
+        self._long_answer = threading.Lock()
+        self._server = _Server((host, port), self._answered, self._spent, self._failed)
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="loopwatch-http", daemon=True)
 
@@ -52,7 +58,14 @@ class HttpServer:
         return int(self._server.server_address[1])
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread; say so in the log if others than this machine can come."""
+        if not self._server.loopback:
+            log.warning(
+                "loopwatch: the thread server listens on %s and asks no password: who reaches it "
+                "can read stacks and task names; keep its port from strangers, or set "
+                "http_host='127.0.0.1'",
+                self.host,
+            )
         self._thread.start()
 
     def add(self, view: View) -> None:
@@ -66,9 +79,10 @@ class HttpServer:
             self._stop()
 
     def forget(self) -> None:
-        """Close the inherited socket in a forked child; the parent's goes on."""
+        """Close the inherited sockets in a forked child; the parent's go on."""
         self._views = ()
         self._server.socket.close()
+        self._server.places.forget()
 
     def _run(self) -> None:
         while not self._stopping:
@@ -78,6 +92,8 @@ class HttpServer:
         if self._stopping:
             return
         self._stopping = True
+        # An open page would go on asking us, and never find who listens there next.
+        self._server.places.close()
         try:
             # Wakes the thread from its wait; it then sees the flag.
             socket.create_connection(self._server.wake_address(), timeout=_STOP_S).close()
@@ -87,7 +103,17 @@ class HttpServer:
         self._server.server_close()
 
     def _answered(self, target: str, accept: str) -> Answer:
-        return answer(self._views, target, accept)
+        if not is_long(target):
+            return answer(self._views, target, accept, self._token)
+        # One at a time, and until it is sent: a crowd of slow readers would fill the memory.
+        if not self._long_answer.acquire(blocking=False):
+            return BUSY
+        try:
+            made = answer(self._views, target, accept, self._token)
+        except BaseException:
+            self._long_answer.release()
+            raise
+        return replace(made, over=self._long_answer.release)
 
     def _failed(self, error: BaseException) -> None:
         for view in self._views[:1]:
@@ -110,26 +136,36 @@ class _Server(ThreadingHTTPServer):
         answer: Callable[[str, str], Answer],
         spent: Callable[[int], None],
         failed: Callable[[BaseException], None],
-        *,
-        loopback: bool,
     ) -> None:
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         self.answer = answer
         self.spent = spent
         self.failed = failed
-        self.loopback = loopback
         self.places = Places(_MAX_CONNECTIONS)
+        self._name = address[0].lower()
         super().__init__(address, Handler)
+        # Of what was bound: loopback has more spellings than one (127.1, names of /etc/hosts).
+        self.loopback = is_loopback(self._bound().removeprefix("::ffff:"))
 
     def server_bind(self) -> None:
         # HTTPServer's own looks the host name up in DNS, on the thread that installs us.
         socketserver.TCPServer.server_bind(self)
 
+    def answers_to(self, names: list[str]) -> bool:
+        """Return whether a request with these `Host` headers is for us."""
+        if not self.loopback:
+            return True
+        return len(names) == 1 and (names[0] == self._name or is_loopback(names[0]))
+
     def wake_address(self) -> tuple[str, int]:
-        host, port = self.server_address[:2]
-        name = host.decode() if isinstance(host, (bytes, bytearray)) else str(host)
-        return ({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name), int(port))  # noqa: S104
+        name = self._bound()
+        port = int(self.server_address[1])
+        return ({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name), port)  # noqa: S104
+
+    def _bound(self) -> str:
+        host = self.server_address[0]
+        return host.decode() if isinstance(host, (bytes, bytearray)) else str(host)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self.places.take(request):

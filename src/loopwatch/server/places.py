@@ -22,11 +22,14 @@ class Places:
         # In the order in which they began to wait.
         self._waiting: dict[socket.socket, None] = {}
         self._answered: set[socket.socket] = set()
+        self._closed = False
 
     def take(self, connection: socket.socket) -> bool:
-        """Give a new connection a place; `False` if all others are being answered."""
+        """Give a new connection a place; `False` if all others are being answered, or all ended."""
         evicted = None
         with self._lock:
+            if self._closed:
+                return False
             if len(self._waiting) + len(self._answered) >= self._limit:
                 evicted = next(iter(self._waiting), None)
                 if evicted is None:
@@ -34,11 +37,7 @@ class Places:
                 del self._waiting[evicted]
             self._waiting[connection] = None
         if evicted is not None:
-            try:
-                # Its thread reads the end, after a request that is on its way already.
-                evicted.shutdown(socket.SHUT_RD)
-            except OSError:
-                pass  # gone by itself
+            _end(evicted)
         return True
 
     def answers(self, connection: socket.socket) -> bool:
@@ -48,7 +47,7 @@ class Places:
                 return False
             del self._waiting[connection]
             self._answered.add(connection)
-            return True
+            return not self._closed
 
     def waits(self, connection: socket.socket) -> None:
         """Note that an answer is out and the next request may come."""
@@ -62,3 +61,24 @@ class Places:
         with self._lock:
             self._waiting.pop(connection, None)
             self._answered.discard(connection)
+
+    def close(self) -> None:
+        """End all connections, after the answers that are on their way, and take no other."""
+        with self._lock:
+            self._closed = True
+            for connection in (*self._waiting, *self._answered):
+                _end(connection)
+
+    def forget(self) -> None:
+        """Close our copies in a forked child; the parent's connections go on."""
+        # Nobody else runs here, and whoever had the lock at the fork never gives it back.
+        for connection in (*self._waiting, *self._answered):
+            connection.close()
+
+
+def _end(connection: socket.socket) -> None:
+    try:
+        # Its thread reads the end, after a request that is on its way already.
+        connection.shutdown(socket.SHUT_RD)
+    except OSError:
+        pass  # gone by itself

@@ -3,8 +3,6 @@
 
 const WINDOW_S = 300;
 const CHART_H = 44;
-// A loop that was not looked at for longer has no value there.
-const GAP_S = 5;
 
 function svgOf(tag, attributes = {}) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -32,19 +30,17 @@ class Chart {
     this.svg.append(this.area, this.over, this.limit);
   }
 
-  /** `points` are [unix seconds, value or null], oldest first; the scale reaches `least`. */
+  /** `points` are [unix seconds of its end, value or null, seconds]; the scale reaches `least`. */
   draw(points, now, limit, least, told) {
     const values = points.map(([, value]) => value).filter((value) => value !== null);
     const top = 1.08 * Math.max(least, limit === null ? 0 : limit * 1.5, ...values);
     const y = (value) => (CHART_H * (1 - value / top)).toFixed(2);
     let area = "";
     let over = "";
-    for (let n = 0; n < points.length; n += 1) {
-      const [at, value] = points[n];
+    for (const [at, value, length] of points) {
       if (value === null) continue;
-      const before = n > 0 ? points[n - 1][0] : at - 1;
-      const from = Math.max(0, WINDOW_S - (now - Math.max(before, at - GAP_S)));
       const to = WINDOW_S - (now - at);
+      const from = Math.max(0, to - length);
       if (to <= 0) continue;
       const bar = `M${from.toFixed(2)} ${CHART_H}V${y(value)}H${to.toFixed(2)}V${CHART_H}Z`;
       if (limit !== null && value > limit) over += bar;

@@ -16,6 +16,8 @@ const GIVE_UP_MS = 30000;
 const LATE_MS = 2000;
 const NEWS_MS = 5000;
 const KEPT = 500;
+// How a stall ended is asked for again after so long, and later twice as long each time.
+const END_MS = 1000;
 const OVERLAP_S = 2;
 
 const byId = (id) => document.getElementById(id);
@@ -24,8 +26,10 @@ class Page {
   constructor() {
     this.loops = new Map();
     this.stalls = new Map();
+    this.ends = new Map();
+    this.newest = [];
     this.since = 0;
-    this.pid = null;
+    this.server = null;
     this.version = null;
     this.answeredMs = null;
     this.askedMs = null;
@@ -53,7 +57,7 @@ class Page {
     const giveUp = new AbortController();
     const alarm = setTimeout(() => giveUp.abort(), GIVE_UP_MS);
     try {
-      const asking = fetch(`/api/live?since=${this.since}`, { ...ASKING, signal: giveUp.signal });
+      const asking = fetch(`api/live?since=${this.since}`, { ...ASKING, signal: giveUp.signal });
       const response = await asking.catch((error) => {
         throw giveUp.signal.aborted ? error : new Unreachable();
       });
@@ -75,27 +79,27 @@ class Page {
     }
   }
 
-  take({ loops, stalls }) {
+  take({ server, loops, stalls }) {
     this.answeredMs = performance.now();
     const now = loops.map(({ snapshot }) => unixOf(snapshot.at));
-    const pid = loops[0]?.snapshot.pid ?? this.pid;
     const version = loops[0]?.snapshot.version ?? this.version;
     // Another page belongs to another version.
     if (this.version !== null && version !== this.version) location.reload();
     this.version = version;
     // Another process behind the same port, or a clock that was set back: start anew.
-    if ((this.pid !== null && pid !== this.pid) || now.some((at) => at < this.since)) {
+    if ((this.server !== null && server !== this.server) || now.some((at) => at < this.since)) {
       this.forget();
-      this.pid = pid;
+      this.server = server;
       return;
     }
-    this.pid = pid;
+    this.server = server;
     // What was being noted while we asked comes a moment later with a time before.
     this.since = Math.max(0, Math.min(...now) - OVERLAP_S);
     const names = new Set(loops.map(({ snapshot }) => snapshot.loop));
     for (const [name, view] of this.loops)
       if (!names.has(name)) {
         view.root.remove();
+        view.jump.remove();
         this.loops.delete(name);
       }
     for (const entry of loops) {
@@ -103,6 +107,7 @@ class Page {
       if (!this.loops.has(loop)) {
         this.loops.set(loop, new LoopView(loop, this.open));
         byId("loops").append(this.loops.get(loop).root);
+        byId("jump").append(this.loops.get(loop).jump);
       }
       this.loops.get(loop).take(entry);
     }
@@ -128,27 +133,48 @@ class Page {
       if (view.stalled) active.set(view.stalled.id, view);
     for (const [id, view] of active) this.keep({ ...view.stalled, duration_s: view.snapshot.active_s });
     for (const stall of this.stalls.values())
-      if (stall.phase === "ongoing" && !active.has(stall.id)) this.fetchEnd(stall);
+      if (stall.phase === "ongoing" && !active.has(stall.id)) {
+        if (stall.allowed !== null)
+          this.keep({ ...stall, duration_s: (this.loops.get(stall.loop)?.at ?? stall.end) - stall.start });
+        this.fetchEnd(stall);
+      }
+    for (const id of this.ends.keys())
+      if (this.stalls.get(id)?.phase !== "ongoing") this.ends.delete(id);
     const all = [...this.stalls.values()].sort((a, b) => b.start - a.start);
     for (const stall of all.slice(KEPT)) this.stalls.delete(stall.id);
     this.newest = all.slice(0, KEPT);
   }
 
+  /** Asks how a stall ended; one that is excused goes on, so it is asked for ever less often. */
   async fetchEnd(stall) {
+    const ends = this.ends.get(stall.id) ?? { asking: false, waitMs: END_MS / 2, nextMs: 0 };
+    if (ends.asking || performance.now() < ends.nextMs) return;
+    this.ends.set(stall.id, ends);
+    ends.asking = true;
     try {
-      const response = await fetch(`/api/stalls/${encodeURIComponent(stall.id)}`, ASKING);
-      if (response.ok) this.keep(await response.json());
+      const response = await recordOf(stall.id);
+      const record = response.ok ? await response.json() : null;
+      // Meanwhile it may be over, or all of it of a process that is gone.
+      const known = this.ends.get(stall.id) === ends ? this.stalls.get(stall.id) : null;
+      if (known && record) this.keep(record);
       // Nobody knows how it ended; what is known is all there will be.
-      else if (response.status === 404) stall.phase = "final";
+      else if (known && response.status === 404) known.phase = "final";
     } catch {
       // The next answer leads here again.
     }
+    ends.asking = false;
+    ends.waitMs = Math.min(LONGEST_MS, 2 * ends.waitMs);
+    ends.nextMs = performance.now() + ends.waitMs;
   }
 
   forget() {
-    for (const view of this.loops.values()) view.root.remove();
+    for (const view of this.loops.values()) {
+      view.root.remove();
+      view.jump.remove();
+    }
     this.loops.clear();
     this.stalls.clear();
+    this.ends.clear();
     this.since = 0;
     this.failures = 0;
     this.newest = [];
@@ -163,23 +189,7 @@ class Page {
     for (const view of this.loops.values())
       view.draw(this.newest.filter((stall) => stall.loop === view.name));
     this.list.draw(this.newest, this.loops.size > 1);
-    this.jump();
-  }
-
-  /** With several loops: one line at the top that shows the state of each, and leads there. */
-  jump() {
-    const nav = byId("jump");
-    nav.hidden = this.loops.size < 2;
-    const key = [...this.loops.values()].map((view) => `${view.name} ${Boolean(view.stalled)}`).join("\n");
-    if (nav.dataset.key === key) return;
-    nav.dataset.key = key;
-    nav.replaceChildren(...[...this.loops.values()].map((view) => {
-      const button = element("button", {
-        type: "button", class: "quiet", "data-state": view.stalled ? "stalled" : "serving",
-      }, `${cleanText(view.name)}: ${view.stalled ? "STALLED" : "serving"}`);
-      button.addEventListener("click", () => view.root.scrollIntoView());
-      return button;
-    }));
+    byId("jump").hidden = this.loops.size < 2;
   }
 
   tick() {
@@ -218,6 +228,8 @@ class Page {
       const { culprit } = worst.stalled;
       news = `Loop ${cleanText(worst.name)} is stalled` +
         (culprit ? ` at ${cleanText(culprit.function)}, ${placeOf(culprit)}.` : ".");
+    } else if ([...this.loops.values()].some((view) => view.allowed)) {
+      title = "blocked, as allowed · loopwatch";
     } else if (this.loops.size) {
       title = "serving · loopwatch";
       if (this.told) news = "All loops serve again.";

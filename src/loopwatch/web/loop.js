@@ -1,6 +1,8 @@
 // One loop: what it does now, its figures over the last minutes, its stalls in time, its tasks.
 "use strict";
 
+const AHEAD_S = 2;
+
 class LoopView {
   constructor(name, open) {
     this.name = name;
@@ -8,6 +10,8 @@ class LoopView {
     this.points = [];
     this.census = null;
     this.snapshot = null;
+    this.last = null;
+    this.allowed = null;
     this.charts = {
       lag: new Chart("Lag"),
       utilization: new Chart("Utilization"),
@@ -21,13 +25,13 @@ class LoopView {
 
   built() {
     this.word = element("span", { class: "word" });
-    this.what = element("div", { class: "what" });
+    this.banner = new Banner(this.open);
     this.meta = element("p", { class: "dim meta" });
     this.state = element("div", { class: "state" }, [
       element("span", { class: "lamp", "aria-hidden": "true" }),
       element("div", { class: "said" }, [
         element("h2", {}, [this.word, " ", element("span", { class: "name mono" }, cleanText(this.name, BRIEF))]),
-        this.what,
+        this.banner.root,
         this.meta,
       ]),
     ]);
@@ -52,7 +56,13 @@ class LoopView {
       this.groups,
     ]);
     this.tasks = element("details", { class: "tasks" }, [this.tasksTitle, this.tasksNote, this.table]);
-    return element("section", { class: "card loop", "aria-label": `Loop ${cleanText(this.name)}` }, [
+    this.jump = element("button", { type: "button", class: "quiet" });
+    this.jump.addEventListener("click", () => {
+      this.root.scrollIntoView();
+      this.root.focus({ preventScroll: true });
+    });
+    const label = `Loop ${cleanText(this.name)}`;
+    return element("section", { class: "card loop", "aria-label": label, tabindex: -1 }, [
       this.state,
       element("div", { class: "tiles" }, tiles),
       element("div", { class: "strip" }, [
@@ -71,7 +81,7 @@ class LoopView {
     const last = this.points.length ? this.points[this.points.length - 1][0] : 0;
     this.points.push(...points.filter(([at]) => at > last));
     this.at = unixOf(snapshot.at);
-    this.points = this.points.filter(([at]) => at > this.at - WINDOW_S - GAP_S);
+    this.points = this.points.filter(([at]) => at > this.at - WINDOW_S);
     // Left out where it is the one that was told before.
     if (snapshot.census !== undefined) {
       this.census = snapshot.census;
@@ -84,11 +94,15 @@ class LoopView {
     return this.snapshot?.active_stall ?? null;
   }
 
+  get mode() {
+    return this.stalled ? "stalled" : this.allowed ? "allowed" : "serving";
+  }
+
   /** Draws what changes with every answer; `stalls` are all that are known of this loop. */
   draw(stalls) {
     const { snapshot: now, charts, at } = this;
     const limits = now.thresholds;
-    const column = (n) => this.points.map((point) => [point[0], point[n]]);
+    const column = (n) => this.points.map((point) => [point[0], point[n], point[5]]);
     charts.lag.draw(column(1), at, limits.stall_s, 0, duration);
     charts.utilization.draw(column(2), at, null, 1, percent);
     charts.cpu.draw(column(3), at, limits.cpu_ratio, 1, percent);
@@ -124,32 +138,33 @@ class LoopView {
 
   drawState(stalls) {
     const { snapshot: now, stalled } = this;
-    this.root.dataset.state = stalled ? "stalled" : "serving";
-    say(this.meta, [now.loop_impl, `${now.sensor} sensor`, now.thread].map((t) => cleanText(t)).join(" · "));
-    const last = stalls.reduce((a, b) => (a && a.start >= b.start ? a : b), null);
-    const key = stalled ? `${stalled.id} ${stalled.phase}` : `${last?.id} ${last?.phase}`;
-    if (this.told !== key) {
-      this.told = key;
-      const shown = stalled ?? last;
-      this.what.replaceChildren(...(shown ? whatOf(shown, this.open, Boolean(stalled)) : []));
-      this.ago = stalled || !last ? null : this.what.querySelector(".ago");
-    }
+    // A clock that was set back leaves stalls of times that are to come again.
+    const last = stalls.reduce(
+      (a, b) => (b.start > this.at + AHEAD_S || a?.start >= b.start ? a : b), null);
     this.last = last;
+    this.allowed = !stalled && last?.phase === "ongoing" && last.allowed !== null ? last : null;
+    this.root.dataset.state = this.mode;
+    say(this.meta, [now.loop_impl, `${now.sensor} sensor`, now.thread].map((t) => cleanText(t)).join(" · "));
+    this.banner.draw(stalled ?? last, Boolean(stalled ?? this.allowed));
+    this.jump.dataset.state = this.mode;
+    const word = { stalled: "STALLED", allowed: "blocked, as allowed", serving: "serving" }[this.mode];
+    say(this.jump, `${cleanText(this.name)}: ${word}`);
   }
 
   /** Moves what moves between answers: `passed` seconds since the last one, `lost` if overdue. */
   tick(passed, lost) {
     if (!this.snapshot) return;
     this.root.classList.toggle("lost", lost);
-    const { stalled } = this;
-    const before = stalled ? "stalled" : "serving";
+    const { stalled, allowed, last } = this;
+    const before = { stalled: "stalled", allowed: "blocked, as allowed", serving: "serving" }[this.mode];
     if (lost) say(this.word, `No answer for ${running(passed)}, before that ${before}`);
     else if (stalled) say(this.word, `STALLED for ${running(this.snapshot.active_s + passed)}`);
+    else if (allowed) say(this.word, `Blocked for ${running(this.at + passed - allowed.start)}, as allowed`);
     else say(this.word, "Serving");
-    if (this.ago && this.last) {
-      const since = Math.max(0, this.at + passed - this.last.end);
-      say(this.ago, `Last stall ${since < 1 ? "just now" : `${duration(Math.floor(since))} ago`}, ` +
-        `${duration(this.last.end - this.last.start)}:`);
+    if (last && !stalled && !allowed) {
+      const since = Math.max(0, this.at + passed - last.end);
+      say(this.banner.ago, `Last stall ${since < 1 ? "just now" : `${duration(Math.floor(since))} ago`}, ` +
+        `${duration(last.end - last.start)}:`);
     }
   }
 
@@ -162,8 +177,8 @@ class LoopView {
     if (over && !this.wasOver) this.tasks.open = true;
     this.wasOver = over;
     this.tasks.classList.toggle("over", over);
-    say(this.tasksTitle, `What the ${counted(census.tasks, "pending task")} wait for ` +
-      `(limit ${count(census.threshold)})`);
+    say(this.tasksTitle, `What the ${counted(census.tasks, "pending task")} ` +
+      `${census.tasks === 1 ? "waits" : "wait"} for (limit ${count(census.threshold)})`);
     const notes = [];
     if (census.looked_at < census.tasks)
       notes.push(`Estimated from ${count(census.looked_at)} of ${count(census.tasks)} tasks.`);
@@ -188,26 +203,47 @@ class LoopView {
   }
 }
 
-/** What a stall is about, in the lines of a banner. */
-function whatOf(stall, open, now) {
-  const lines = [];
-  const { culprit } = stall;
-  const more = element("button", { type: "button", class: "quiet" }, "Open this stall");
-  more.addEventListener("click", () => open(stall.id));
-  if (!now) lines.push(element("span", { class: "ago" }));
-  if (culprit) {
-    lines.push(element("p", { class: "culprit" }, [
-      mono(culprit.function, BRIEF), " at ", mono(placeOf(culprit, BRIEF)),
-    ]));
-    if (now && culprit.source)
-      lines.push(element("pre", { class: "source" }, cleanText(culprit.source, 2 * BRIEF)));
-  } else lines.push(element("p", { class: "culprit" }, now ? "No line is known yet." : "No line is known."));
-  const facts = [causeOf(stall)];
-  if (culprit?.call) facts.push(element("span", {}, ["calls ", mono(culprit.call, BRIEF)]));
-  if (stall.request) facts.push(element("span", {}, ["request ", mono(requestOf(stall), BRIEF)]));
-  if (stall.task) facts.push(element("span", {}, ["task ", mono(stall.task.name, BRIEF)]));
-  lines.push(element("p", { class: "facts" }, [...facts, more]));
-  return lines;
+/** What the stall in progress, or the last one, is about. One button opens it, whichever it is. */
+class Banner {
+  constructor(open) {
+    this.id = null;
+    this.key = "";
+    this.ago = element("span", { class: "ago" });
+    this.lines = element("div");
+    this.facts = element("span", { class: "known" });
+    const more = element("button", { type: "button", class: "quiet" }, "Open this stall");
+    more.addEventListener("click", () => open(this.id));
+    this.root = element("div", { class: "what", hidden: true }, [
+      this.ago, this.lines, element("p", { class: "facts" }, [this.facts, more]),
+    ]);
+  }
+
+  /** Shows a stall, if there is one; `now` says that it goes on. */
+  draw(stall, now) {
+    this.root.hidden = !stall;
+    this.id = stall?.id ?? null;
+    this.ago.hidden = now;
+    const key = stall ? `${now} ${knownOf(stall)}` : "";
+    if (this.key === key) return;
+    this.key = key;
+    const { culprit } = stall ?? {};
+    const lines = [];
+    const facts = [];
+    if (culprit) {
+      lines.push(element("p", { class: "culprit" }, [
+        mono(culprit.function, BRIEF), " at ", mono(placeOf(culprit, BRIEF)),
+      ]));
+      if (now && culprit.source)
+        lines.push(element("pre", { class: "source" }, cleanText(culprit.source, 2 * BRIEF)));
+    } else lines.push(element("p", { class: "culprit" }, now ? "No line is known yet." : "No line is known."));
+    if (stall) facts.push(causeOf(stall));
+    if (culprit?.call) facts.push(element("span", {}, ["calls ", mono(culprit.call, BRIEF)]));
+    if (stall?.request) facts.push(element("span", {}, ["request ", mono(requestOf(stall), BRIEF)]));
+    if (stall?.task) facts.push(element("span", {}, ["task ", mono(stall.task.name, BRIEF)]));
+    if (now && stall?.allowed) facts.push(element("span", {}, ["allowed: ", mono(stall.allowed, BRIEF)]));
+    this.lines.replaceChildren(...lines);
+    this.facts.replaceChildren(...facts);
+  }
 }
 
 const requestOf = ({ request }) => `${request.method} ${request.route ?? "(no route)"}`;

@@ -2,6 +2,17 @@
 "use strict";
 
 const LISTED = 100;
+// An answer about one stall; one C call that holds the GIL may keep the process from giving any.
+const RECORD_MS = 3000;
+
+/** All that is told of a stall beside its length: what is drawn is drawn anew when it is another. */
+const knownOf = ({ id, phase, cause, allowed, culprit, request, task }) => JSON.stringify([
+  id, phase, cause, allowed, culprit?.file, culprit?.line, culprit?.function, culprit?.call,
+  request?.method, request?.route, task?.name,
+]);
+
+const recordOf = (id) => fetch(`api/stalls/${encodeURIComponent(id)}`,
+  { ...ASKING, signal: AbortSignal.timeout(RECORD_MS) });
 
 /** The newest stalls, newest first. Rows stay the same elements, so focus stays where it was. */
 class StallList {
@@ -24,7 +35,7 @@ class StallList {
     this.none.hidden = shown.length > 0;
     let next = this.list.firstElementChild;
     for (const stall of shown) {
-      const key = `${stall.phase} ${stall.cause} ${several} ${duration(stall.end - stall.start)}`;
+      const key = `${several} ${duration(stall.end - stall.start)} ${knownOf(stall)}`;
       let row = this.rows.get(stall.id);
       if (!row) {
         row = { root: element("li"), button: element("button", { type: "button", class: "row" }) };
@@ -62,15 +73,29 @@ class StallList {
   }
 }
 
-/** The dialog with one stall. */
+/**
+ * The dialog with one stall. Below its head stays what the reader reads: what is known since then is
+ * offered, not put in its place.
+ */
 class StallDialog {
   constructor(dialog, known) {
     this.dialog = dialog;
     this.known = known;
     this.id = null;
+    this.record = null;
+    this.title = element("h2", { id: "stall-title" });
+    this.leave = element("button", { type: "button", class: "close", id: "stall-close" }, "Close");
+    this.leave.addEventListener("click", () => dialog.close());
+    this.copy = copyButton(() => this.record);
+    this.newer = element("button", { type: "button", class: "newer", id: "stall-newer" });
+    this.newer.addEventListener("click", () => this.renew());
+    this.note = element("p", { id: "stall-note" });
+    this.body = element("div", { class: "body" });
+    this.head = element("div", { class: "sheet-head" }, [this.title, this.leave, this.copy, this.newer]);
+    dialog.append(element("div", { class: "sheet" }, [this.head, this.note, this.body]));
     dialog.addEventListener("close", () => {
-      this.id = null;
-      dialog.replaceChildren();
+      this.id = this.record = null;
+      this.body.replaceChildren();
     });
     // A click beside it closes it, as Escape does.
     dialog.addEventListener("click", (event) => {
@@ -78,57 +103,82 @@ class StallDialog {
     });
   }
 
+  /** Shows what the page knows at once: the process may be late with the rest. */
   async open(id) {
     this.id = id;
+    this.gone = false;
+    this.copy.disabled = true;
+    this.show(this.known(id));
+    if (!this.dialog.open) this.dialog.showModal();
+    this.dialog.scrollTop = 0;
+    this.leave.focus();
     await this.load();
   }
 
-  /** An answer came: what was in progress when it was opened may be over. */
+  /** An answer of /api/live came: there may be more to tell of it. */
   async refresh() {
-    if (this.id !== null && this.phase === "ongoing" && this.known(this.id)?.phase === "final")
-      await this.load();
+    if (this.id === null || this.gone) return;
+    if (this.unanswered) await this.load();
+    const now = this.known(this.id);
+    if (!now || !this.record || this.asking || this.record.phase === "final") return;
+    this.entitle(now);
+    const over = now.phase === "final";
+    this.newer.hidden = knownOf(now) === knownOf(this.record);
+    say(this.newer, over ? "It is over: show the final record" : "More is known now: show it");
+  }
+
+  async renew() {
+    // The button goes, and with it the focus.
+    this.leave.focus();
+    await this.load();
   }
 
   async load() {
     const { id } = this;
+    if (this.asking === id) return;
+    this.asking = id;
+    this.unanswered = false;
     let record = null;
     let problem = null;
-    this.phase = this.known(id)?.phase;
+    let gone = false;
+    say(this.note, "Asking for the whole record…");
     try {
-      const response = await fetch(`/api/stalls/${encodeURIComponent(id)}`, ASKING);
+      const response = await recordOf(id);
       if (response.ok) record = await response.json();
-      else if (response.status === 404)
+      else if (response.status === 404) {
+        gone = true;
         problem = "The process does not keep this record any more (setting history); what is known of it:";
-      else problem = `The process answered ${response.status}; what is known of it:`;
+      } else problem = `The process answered ${response.status}; what is known of it:`;
     } catch {
       problem = "The process does not answer; what is known of it:";
     }
+    if (this.asking === id) this.asking = null;
     if (this.id !== id) return;
-    if (record) this.phase = record.phase;
-    this.show(record ?? this.known(id), problem);
+    this.copy.disabled = false;
+    this.gone = gone;
+    this.unanswered = !record && !gone;
+    if (record) this.show(record);
+    else this.newer.hidden = true;
+    this.note.className = problem ? "problem" : "dim";
+    say(this.note, problem ?? (record.phase === "ongoing"
+      ? "Still going on: below is what was known when it was asked for." : ""));
   }
 
-  show(record, problem) {
+  show(record) {
     if (!record) return;
-    const focused = this.dialog.contains(document.activeElement) ? document.activeElement.id : null;
-    const close = element("button", { type: "button", class: "close", id: "stall-close" }, "Close");
-    close.addEventListener("click", () => this.dialog.close());
-    this.dialog.replaceChildren(element("div", { class: "sheet" }, [
-      element("div", { class: "sheet-head" }, [
-        element("h2", { id: "stall-title" }, [
-          duration(record.duration_s), record.phase === "ongoing" ? " so far, " : " ", causeOf(record),
-        ]),
-        copyButton(record),
-        close,
-      ]),
-      problem ? element("p", { class: "problem" }, problem) : null,
-      record.phase === "ongoing"
-        ? element("p", { class: "dim" }, "Still going on: the record is what was known when it was told.")
-        : null,
-      ...sectionsOf(record),
-    ]));
-    if (!this.dialog.open) this.dialog.showModal();
-    (document.getElementById(focused ?? "stall-close") ?? close).focus();
+    this.record = record;
+    this.dialog.querySelector("textarea")?.remove();
+    this.entitle(record);
+    this.newer.hidden = true;
+    say(this.copy, "Copy as JSON");
+    this.body.replaceChildren(...sectionsOf(record));
+  }
+
+  entitle(stall) {
+    const key = `${duration(stall.duration_s)}${stall.phase === "ongoing" ? " so far," : ""}`;
+    if (this.title.dataset.key === `${key} ${stall.cause}`) return;
+    this.title.dataset.key = `${key} ${stall.cause}`;
+    this.title.replaceChildren(`${key} `, causeOf(stall));
   }
 }
 
@@ -211,15 +261,16 @@ function evidenceOf({ evidence }) {
   ];
 }
 
-function copyButton(record) {
+function copyButton(recordNow) {
   const button = element("button", { type: "button", id: "stall-copy" }, "Copy as JSON");
   button.addEventListener("click", async () => {
-    const text = JSON.stringify(record, null, 2);
+    const text = JSON.stringify(recordNow(), null, 2);
     try {
       await navigator.clipboard.writeText(text);
       say(button, "Copied");
     } catch {
       // Browsers keep the clipboard from pages that are neither HTTPS nor loopback.
+      button.closest("dialog").querySelector("textarea")?.remove();
       const field = element("textarea", { readonly: true, rows: 6, "aria-label": "The record as JSON" });
       field.value = text;
       button.closest(".sheet-head").after(field);
