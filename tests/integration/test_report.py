@@ -21,6 +21,7 @@ from tests.conftest import start_child
 from tests.unit.factories import stall
 
 WORKER = """
+    import pathlib
     import loopwatch
 
     log, held = sys.argv[1], sys.argv[2]
@@ -47,10 +48,20 @@ WORKER = """
                 slow(60)
             await asyncio.sleep(0.1)
 
+    def is_written(identity):
+        # The other worker may rotate it away at any moment.
+        for each in pathlib.Path(log).parent.glob("stalls.jsonl*"):
+            try:
+                if identity in each.read_text():
+                    return True
+            except FileNotFoundError:
+                pass
+        return False
+
     def told(agent):
         while not (agent.stalls and agent.snapshot().active_stall):
             time.sleep(0.01)
-        while agent.snapshot().active_stall.id not in open(log).read():
+        while not is_written(agent.snapshot().active_stall.id):
             time.sleep(0.01)
         print(json.dumps([stall.to_dict() for stall in agent.stalls]), flush=True)
 

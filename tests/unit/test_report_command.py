@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -68,16 +69,28 @@ def test_a_narrow_terminal_loses_nothing(
         assert text in shown
 
 
+def test_no_columns_are_no_width(
+    log: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """COLUMNS=0, as some shells set it where there is no terminal, hides nothing."""
+    monkeypatch.setenv("COLUMNS", "0")
+    assert main(["report", str(log)]) == 0
+    assert "app.slow (app.py:4)" in capsys.readouterr().out
+
+
 def test_markup_of_the_table_is_not_obeyed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A cause that is Rich's markup, or a terminal's escape, is text."""
     record = stall().to_dict()
     record["culprit"]["function"] = "[red]x[/red]\x1b[31m[link=http://x]y[/nothing]"
+    record["cause"] = "[bold]x[/nothing] :boom:"
     path = tmp_path / "log"
     path.write_text(json.dumps(record))
     assert main(["report", str(path)]) == 0
-    assert "[red]x[/red]\\x1b[31m[link=http://x]y[/nothing]" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "[red]x[/red]\\x1b[31m[link=http://x]y[/nothing]" in shown
+    assert "[bold]x[/nothing] :boom:" in shown
 
 
 def test_options_choose(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,6 +165,9 @@ def test_standard_input(
         (["x", "--until", "2026-13-01"], "--until: '2026-13-01'"),
         (["x", "--fail-over", "200"], "--fail-over: '200'"),
         (["x", "--fail-over", "-1s"], "--fail-over"),
+        (["x", "--fail-over", "9" * 310 + "s"], "--fail-over"),
+        (["x", "--fail-over", "9" * 305 + "s"], "--fail-over"),
+        (["x", "--html", "y", "--collapsed", "./y"], "--html and --collapsed name one file"),
         (["x", "--html", "-", "--json"], "only one of --json"),
         (["x", "--html", "-", "--collapsed", "-"], "only one of --json"),
     ],
@@ -168,7 +184,8 @@ def test_bad_usage(argv: list[str], named: str, capsys: pytest.CaptureFixture[st
 def test_a_file_that_cannot_be_written(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Said in one line, before the long work; a log is never written over."""
     folder = log.parent
-    for target in (folder / "no" / "out.html", folder, Path("/dev/full")):
+    long = folder / ("x" * 300)
+    for target in (folder / "no" / "out.html", folder, Path("/dev/full"), long, long / "out"):
         assert main(["report", str(log), "--html", str(target)]) == 1
         err = capsys.readouterr().err
         assert err.count("\n") == 1
@@ -178,6 +195,15 @@ def test_a_file_that_cannot_be_written(log: Path, capsys: pytest.CaptureFixture[
     assert main(["report", str(log), "--html", str(log)]) == 2
     assert "is one of the logs to read" in capsys.readouterr().err
     assert log.read_bytes() == before
+
+
+def test_no_profile_is_said(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Speedscope refuses a file without a profile: it says so where the file is made."""
+    out = log.with_name("out.json")
+    assert main(["report", str(log), "--cause", "gc", "--speedscope", str(out)]) == 0
+    assert json.loads(out.read_text())["profiles"] == []
+    err = capsys.readouterr().err
+    assert err == f"loopwatch: no stall, so no profile: speedscope cannot open {out}\n"
 
 
 def test_nothing_that_could_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,19 +263,69 @@ def test_without_rich(
     assert main(["report", str(log), "--html", str(log.with_name("o.html"))]) == 0
 
 
-def test_an_ascii_terminal(log: Path) -> None:
-    """Letters it does not have are no error."""
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("ascii", b"gr??e"), ("latin-1", b"gr\xf6\xdfe"), ("utf-8", None)]
+)
+def test_the_encoding_of_the_terminal(encoding: str, shown: bytes | None, log: Path) -> None:
+    """The table is in its letters; those that it does not have are no error."""
     record = stall().to_dict()
     record["culprit"]["function"] = "größe"
     log.write_text(json.dumps(record))
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-m", "loopwatch", "report", str(log)],
-        env={"PYTHONIOENCODING": "ascii", "PATH": ""},
+        env={**os.environ, "PYTHONIOENCODING": encoding},
         capture_output=True,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert b"gr??e" in ran.stdout
+    assert (shown or "größe".encode()) in ran.stdout
+
+
+def shell(redirected: str, *argv: object) -> subprocess.CompletedProcess[str]:
+    """Run a command line with redirections as a shell knows them."""
+    words = " ".join(map(str, argv))
+    return subprocess.run(
+        ["sh", "-c", f"{sys.executable} -B -m loopwatch {words} {redirected}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_messages_never_get_into_the_output(log: Path) -> None:
+    """Where stderr is closed or full they are lost, and what was asked for is not."""
+    log.write_text("?\n" + log.read_text())
+    fine = shell("", "report", log, "--json")
+    assert fine.stderr.count("\n") == 1
+    for redirected in ("2>&-", "2>/dev/full"):
+        ran = shell(redirected, "report", log, "--json")
+        assert (ran.returncode, ran.stdout) == (0, fine.stdout)
+        for mistake in ((), ("nonsense",), ("report", log, "--html", log)):
+            ran = shell(redirected, *mistake)
+            assert (ran.returncode, ran.stdout) == (2, "")
+
+
+def test_an_output_that_takes_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Python's buffer a write may stop half-way: that is told, not taken for all."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    log = written(tmp_path / "log", *(stall(id=str(n), fingerprint=str(n)) for n in range(20)))
+    out = tmp_path / "out"
+    command = f"ulimit -f 8; exec {sys.executable} -B -m loopwatch report {log} --json > {out}"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert 0 < out.stat().st_size < 10_000
+    assert ran.returncode == 1
+    assert "cannot write stdout" in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+def test_no_place_for_the_table(log: Path) -> None:
+    """A closed or full stdout is one line and code 1."""
+    for redirected, why in ((">&-", "no stdout"), (">/dev/full", "cannot write stdout")):
+        ran = shell(redirected, "report", log)
+        assert ran.returncode == 1
+        assert why in ran.stderr
+        assert ran.stderr.count("\n") == 1
+        assert "--output" not in ran.stderr
 
 
 def test_the_orders_are_those_of_the_summary(capsys: pytest.CaptureFixture[str]) -> None:

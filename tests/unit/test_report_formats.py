@@ -131,6 +131,9 @@ def test_json_has_everything() -> None:
     assert (group["count"], group["culprit"]["function"]) == (2, "app.slow")
     assert group["flame"]["value"] == 0.8
     assert group["flame"]["children"][0]["name"] == "lib.run"
+    assert group["over_limit"] == 2
+    (group,) = json.loads("".join(data.as_json(summary, summary.groups(), [], None)))["groups"]
+    assert group["over_limit"] is None
 
 
 def test_the_page_asks_nobody_and_runs_only_its_own_script() -> None:

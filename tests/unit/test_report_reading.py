@@ -88,7 +88,32 @@ def test_a_record_behind_the_half_of_another_counts(path: Path) -> None:
     """What the next process appends to a torn line is not lost."""
     ids, notes = read(path, line(id="a")[:-50] + line(id="b") + line(id="c"))
     assert ids == ["b", "c"]
-    assert notes == [":1: half a record before a whole one; its writer died"]
+    assert notes == [":1: half a record beside a whole one: its writer died"]
+
+
+def test_records_that_share_a_line_all_count(path: Path) -> None:
+    """What joins logs may lose the end of a line; nothing is torn then, and nothing is said."""
+    early = {"id": "0123456789abcdef", "phase": "ongoing"}
+    tight = json.dumps(json.loads(line(**early)), separators=(",", ":")).encode()
+    joined = tight + line(id="b")[:-1] + line(id="c")
+    assert read(path, joined + line(id="d")) == ([early["id"], "b", "c", "d"], [])
+    ids, notes = read(path, line(id="a")[:-1] + line(id="b")[:-50] + line(id="c") + b"\n")
+    assert ids == ["a", "c"]
+    assert notes == [":1: half a record beside a whole one: its writer died"]
+    ids, notes = read(path, line(id="a")[:-1] + line(duration_s="1")[:-1] + b"junk\n")
+    assert ids == ["a"]
+    assert notes == [":1: a stall record without a usable duration_s"]
+
+
+@pytest.mark.parametrize("zeros", [7, 4 << 20, 9_000_000])
+def test_a_record_behind_zeros_counts(path: Path, zeros: int) -> None:
+    """logrotate's copytruncate leaves as many as the log was long."""
+    ids, notes = read(path, bytes(zeros) + line(id="a") + line(id="b"))
+    assert ids == ["a", "b"]
+    assert notes == [
+        ":1: zero bytes before a record: the log was cut while it was written (copytruncate)"
+    ]
+    assert read(path, bytes(zeros))[0] == []
 
 
 def test_like_trouble_is_one_line(path: Path) -> None:

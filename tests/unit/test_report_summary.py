@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from loopwatch import Cause
 from loopwatch.model import Advice, Culprit, Phase, Request, TaskInfo
-from loopwatch.report import data
+from loopwatch.report import data, table
 from loopwatch.report.group import Group
 from loopwatch.report.pairs import Pairs
 from loopwatch.report.reading import Line, LogFile
@@ -141,6 +142,59 @@ def test_allowed_stalls_are_counted_apart() -> None:
     assert only(summary).over == 1
     (allowed,) = summary.allowed
     assert (allowed.allowed, allowed.count, allowed.total_us) == ("reading the model", 1, 5_000_000)
+
+
+def test_reasons_take_no_place_of_culprits() -> None:
+    """Thousands of reasons, as those made of ids: the stall that nobody allowed is still told."""
+    lines = [line(id=f"a{n}", duration_s=5.0, allowed=f"export {n}") for n in range(5003)]
+    summary = summed([*lines, line(id="b", duration_s=0.2)], Choice(limit_s=0.1))
+    assert (only(summary).fingerprint, only(summary).over) == ("ff", 1)
+    rest = summary.allowed[0]
+    assert (rest.allowed, rest.count) == ("(all further reasons)", 4003)
+    assert sum(group.count for group in summary.allowed) == 5003
+
+
+def test_all_further_fingerprints_have_nothing_in_common() -> None:
+    """Their row counts them; it shows no cause, call and advice that only one of them had."""
+    culprit = Culprit("app.f", "app.py", 3, "time.sleep", "sleep(1)", in_app=True)
+    like = {"cause": Cause.CPU, "culprit": culprit, "advice": Advice("s", "await it")}
+    summary = summed(line(id=str(n), fingerprint=str(n), **like) for n in range(5002))
+    (rest,) = (group for group in summary.groups() if not group.fingerprint)
+    told_of = table.row(rest)
+    assert (told_of.stalls, told_of.culprit) == ("2", "(all further fingerprints)")
+    assert (told_of.cause, told_of.call, told_of.advice) == ("-", "", "")
+    written = data.group_dict(rest, 0.1)
+    assert (written["cause"], written["culprit"], written["advice"]) == (None, None, None)
+
+
+def test_long_texts_take_no_memory() -> None:
+    """Whoever writes a megabyte into each field of each record does not fill ours."""
+
+    def long(number: int) -> Line:
+        def text() -> str:
+            return "x" * 1_000_000 + str(number)
+
+        damaged = {
+            **stall(started_at_s=START_S + number).to_dict(),
+            "id": text(),
+            "fingerprint": text(),
+            "cause": text(),
+            "culprit": {"function": text(), "file": "f", "line": 1, "call": text(), "more": text()},
+            "advice": {"text": text()},
+            "request": {"method": text(), "route": text(), "more": [text()]},
+            "task": {"name": text(), "coro": text()},
+        }
+        record = told(damaged)
+        return Line(record.key, record, b"", LogFile("/log", log="/log"), 1)
+
+    tracemalloc.start()
+    try:
+        summary = summed((long(number) for number in range(20)), flames=False)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(summary.groups()) == 20, "told apart by their last letters"
+    assert kept < 1_000_000
 
 
 def test_over_the_limit_is_longer_than_it() -> None:

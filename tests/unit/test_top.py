@@ -179,11 +179,11 @@ def test_silence_and_absence_differ() -> None:
 
 
 def test_an_open_question_becomes_silence() -> None:
-    """A process is told to be silent while it is asked, not only when the time is up."""
+    """A process is told to be silent while it is asked; for how long is since the question."""
     each = replace(known(told()), asked_at_s=NOW_S - 0.5, answered_at_s=NOW_S - 1)
     assert cells(each)["state"][0] == "serving"
     each = replace(each, asked_at_s=NOW_S - 1.5, answered_at_s=NOW_S - 2)
-    assert cells(each)["state"][0] == "no answer for 2.0 s"
+    assert cells(each)["state"][0] == "no answer for 1.5 s"
 
 
 def test_the_worst_come_first() -> None:
@@ -198,6 +198,15 @@ def test_the_worst_come_first() -> None:
         known(told(), 7, trouble="x"),
     ]
     assert order(*every) == [7, 6, 5, 4, 3, 2, 1]
+
+
+def test_silence_is_remembered_for_a_minute() -> None:
+    """One that is silent at each call that holds the GIL stays above one that is only slow."""
+    slow = known(told(lag_max_s=12.0), 1)
+    silent = replace(known(told(lag_max_s=1.7), 2), silent_at_s=NOW_S - 50)
+    assert cells(silent)["state"][0] == "serving"
+    assert order(slow, silent) == [2, 1]
+    assert order(slow, replace(silent, silent_at_s=NOW_S - 61)) == [1, 2]
 
 
 def test_rows_do_not_jump() -> None:
@@ -285,6 +294,19 @@ def test_the_record_has_everything() -> None:
     assert summary[-1] == "no samples: the process does not tell the whole record"
 
 
+@pytest.mark.parametrize(
+    "odd", [10**400, -(10**400), 1e308, "x", True, [1], None], ids=lambda odd: str(odd)[:6]
+)
+def test_figures_that_are_none_are_left_out(odd: object) -> None:
+    """A record from elsewhere may have any figure: none of them ends the view."""
+    record = stall().to_dict()
+    record["confidence"] = record["evidence"]["cpu_s"] = odd
+    record["other_thread"] = {"name": "t", "function": "f", "file": "f.py", "line": odd}
+    text = "\n".join(cell.text for cell in record_lines(read_record(record)))
+    assert len(text) < 1000
+    assert "cause       unknown\n" in text or odd is True
+
+
 def test_runs_of_library_calls_are_told_by_the_innermost() -> None:
     """What a framework does on the way is one line; what your code does is told call by call."""
 
@@ -358,7 +380,33 @@ def test_another_version_is_one_line(damage: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [None, [], {}, {"id": "x"}, "x", {**stall().to_dict(), "culprit": 3}]
+    "damage",
+    [
+        lambda data: data["loops"][0].update(points=[[1.0]]),
+        lambda data: data["loops"][0].update(points=[[]]),
+        lambda data: data["loops"][0].update(points=[{}]),
+        lambda data: data["stalls"][0].update(duration_s=10**400),
+        lambda data: data.update(stalls=None),
+    ],
+)
+def test_damage_beside_the_snapshot_is_one_line(damage: Any) -> None:
+    """Points and stalls of any shape are trouble, and nothing else."""
+    data = told(stall())
+    damage(data)
+    with pytest.raises(TroubleError, match="does not understand"):
+        read_live(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        {},
+        {"id": "x"},
+        "x",
+        {**stall().to_dict(), "culprit": 3},
+    ],
 )
 def test_a_record_that_is_none(data: object) -> None:
     """It is told, not raised through."""

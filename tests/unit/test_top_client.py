@@ -107,6 +107,17 @@ def trouble(answerer: Answerer, timeout_s: float = 5.0) -> TroubleError:
             "broke off in the middle",
         ),
         (b"", TroubleError, "closed the connection without an answer"),
+        (http("200 OK", b"{}", length=10**30), NotLoopwatchError, "speaks no HTTP"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n{}" % 10**30,
+            NotLoopwatchError,
+            "speaks no HTTP",
+        ),
+        (
+            http("503 Service Unavailable", b"", "Server: loopwatch"),
+            TroubleError,
+            "watches no loop any more, or is busy",
+        ),
     ],
 )
 def test_a_wrong_answer_is_one_line(raw: bytes, kind: type[TroubleError], told: str) -> None:

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from loopwatch._version import __version__
+from loopwatch.cli import output
 from loopwatch.cli.command import Command
 from loopwatch.cli.dashboard import DashboardCommand
 from loopwatch.cli.demo import DemoCommand
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parser.parse_args(argv)
         if args.command is None:
-            parser.print_help(sys.stderr)
+            output.say(parser.format_help().rstrip())
             return _BAD_USAGE
         command: Command = args.command
         return command.run(args)
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # argparse ends this way after --help, --version and a mistake.
         return exit_.code if isinstance(exit_.code, int) else _FAILED
     except LoopwatchError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        output.say(f"{parser.prog}: error: {error}")
         return _BAD_USAGE if isinstance(error, ConfigError) else _FAILED
     except KeyboardInterrupt:
         # A command for which Ctrl-C is the usual end handles it and returns 0.
@@ -69,7 +70,8 @@ class _Parser(argparse.ArgumentParser):
     """Tells a mistake in one line; argparse's own way puts the whole usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(_BAD_USAGE, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+        output.say(f"{self.prog}: error: {message}; see {self.prog} --help")
+        self.exit(_BAD_USAGE)
 
 
 def _parser() -> argparse.ArgumentParser:

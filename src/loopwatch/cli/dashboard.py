@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -86,9 +85,8 @@ class DashboardCommand(Command):
         )
         output.write(text, args.output)
         if args.output is not None:
-            print(
+            output.say(
                 f"{args.output}: in Grafana choose Dashboards, New, Import; import the other one "
-                "as well, they lead to each other",
-                file=sys.stderr,
+                "as well, they lead to each other"
             )
         return 0

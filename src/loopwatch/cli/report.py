@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -128,7 +129,9 @@ class ReportCommand(Command):
             report_terminal.print_table(summary, groups[: top or None])
         for name, path in files.items():
             text = "".join(_text_of(name, args, summary, reading.files))
-            output.write(text, Path(path), f"--{name}")
+            output.write(text, Path(path), "" if name == "json" else f"--{name}")
+            if name == "speedscope" and not summary.groups():
+                output.say(f"loopwatch: no stall, so no profile: speedscope cannot open {path}")
         over = [] if args.fail_over is None else over_lines(summary.groups("worst"), args.fail_over)
         _say(over)
         return 1 if over else 0
@@ -143,15 +146,29 @@ def _outputs(args: argparse.Namespace) -> dict[str, str]:
     if list(files.values()).count(_STDOUT) > 1:
         raise ConfigError("only one of --json and files named - can go to standard output")
     for name, text in files.items():
-        path = Path(text)
-        if text == _STDOUT:
-            continue
-        if path.is_dir() or not path.parent.is_dir():
-            why = "is a directory" if path.is_dir() else "its folder does not exist"
-            raise LoopwatchError(f"cannot write {path} ({why}): choose another --{name}")
-        if path.exists() and any(_same(path, log) for log in args.logs):
-            raise ConfigError(f"--{name} {path} is one of the logs to read: choose another file")
+        if text != _STDOUT:
+            _check_output(name, Path(text), args.logs)
+    # Links and `..` give one file many names.
+    places = {os.path.realpath(text): name for name, text in files.items() if text != _STDOUT}
+    for name, text in files.items():
+        other = places.get(os.path.realpath(text), name)
+        if other != name and text != _STDOUT:
+            raise ConfigError(f"--{name} and --{other} name one file, {text}: choose two")
     return files
+
+
+def _check_output(name: str, path: Path, logs: Sequence[str]) -> None:
+    try:
+        is_folder, has_folder, is_there = path.is_dir(), path.parent.is_dir(), path.exists()
+    except OSError as error:  # of a folder that is not ours, or of a name that is too long
+        raise LoopwatchError(
+            f"cannot write {path} ({error.strerror}): choose another --{name}"
+        ) from None
+    if is_folder or not has_folder:
+        why = "is a directory" if is_folder else "its folder does not exist"
+        raise LoopwatchError(f"cannot write {path} ({why}): choose another --{name}")
+    if is_there and any(_same(path, log) for log in logs):
+        raise ConfigError(f"--{name} {path} is one of the logs to read: choose another file")
 
 
 def _same(path: Path, log: str) -> bool:
@@ -204,7 +221,7 @@ def _text_of(
 
 def _say(lines: Iterable[str]) -> None:
     for line in lines:
-        print(f"loopwatch: {line}", file=sys.stderr)
+        output.say(f"loopwatch: {line}")
 
 
 def _top(text: str) -> int:

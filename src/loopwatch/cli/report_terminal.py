@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import os
+import shutil
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -73,20 +73,28 @@ def print_table(summary: Summary, groups: Sequence[Group]) -> None:
 
     text = io.StringIO()
     terminal = sys.stdout is not None and sys.stdout.isatty()
-    piped = not terminal and "COLUMNS" not in os.environ
-    width = _WIDTH_OF_A_PIPE if piped else None
-    console = Console(file=text, force_terminal=terminal, width=width, highlight=False)
+    # COLUMNS, else what the terminal says; Rich's own way takes COLUMNS=0 for a width.
+    width = shutil.get_terminal_size((_WIDTH_OF_A_PIPE, 0)).columns
+    # Names are hostile, and Rich obeys what stands in brackets or between colons.
+    console = Console(
+        file=text,
+        force_terminal=terminal,
+        width=width,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
     if groups:
         console.print(_table(console, groups))
     for line in table.totals_lines(summary, len(groups)):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     # A terminal that knows no more than ASCII shows `?` for a letter.
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    output.write(text.getvalue().encode(encoding, "replace").decode(encoding), None)
+    output.write(text.getvalue(), option="", encoding=output.stdout_encoding(), errors="replace")
 
 
 def _table(console: Console, groups: Sequence[Group]) -> Table:
     from rich.table import Table  # noqa: PLC0415 - as above
+    from rich.text import Text  # noqa: PLC0415
 
     wide = console.width >= _WIDE
     made = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
@@ -103,7 +111,7 @@ def _table(console: Console, groups: Sequence[Group]) -> Table:
         cells: list[str | Text] = [told.stalls, told.total, told.worst]
         if wide:
             seen = f"{told.first}\n{told.last}"
-            cells += [told.cause, _words(told, wide=True), seen, told.workers]
+            cells += [Text(told.cause), _words(told, wide=True), seen, told.workers]
         else:
             cells.append(_words(told, wide=False))
         made.add_row(*cells)

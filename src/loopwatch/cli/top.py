@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from loopwatch.cli import values
+from loopwatch.cli import output, values
 from loopwatch.cli.command import Command
 from loopwatch.errors import ConfigError, MissingExtraError
 
@@ -155,14 +155,15 @@ def _answered(fleet: Fleet) -> bool:
 def _print_table(fleet: Fleet) -> None:
     from loopwatch.top.rows import SPARKS, SPARKS_ASCII, rows, table  # noqa: PLC0415 - see `run`
 
-    encoding = sys.stdout.encoding or "ascii"
+    encoding = output.stdout_encoding()
     try:
         SPARKS.encode(encoding)
         letters = SPARKS
-    except (LookupError, UnicodeEncodeError):
+    except UnicodeEncodeError:
         letters = SPARKS_ASCII
-    for line in table(rows(fleet.known(), time.monotonic()), letters=letters):
-        print(line.encode(encoding, "replace").decode(encoding))
+    lines = table(rows(fleet.known(), time.monotonic()), letters=letters)
+    text = "".join(f"{line}\n" for line in lines)
+    output.write(text, option="", encoding=encoding, errors="replace")
 
 
 def _print_json(fleet: Fleet, mistakes: Sequence[str], *, repeated: bool) -> int:
@@ -173,7 +174,7 @@ def _print_json(fleet: Fleet, mistakes: Sequence[str], *, repeated: bool) -> int
         if not known and not problems:
             problems = [_NOTHING_HERE]
         made = document(known, problems, time.monotonic())
-        print(json.dumps(made), flush=True)
+        output.write(f"{json.dumps(made)}\n", option="")
         if not repeated:
             return 0 if made["loops"] else 1
         time.sleep(fleet.interval_s)
@@ -181,4 +182,4 @@ def _print_json(fleet: Fleet, mistakes: Sequence[str], *, repeated: bool) -> int
 
 def _complain(problems: Sequence[str]) -> None:
     for problem in problems:
-        print(f"loopwatch: error: {problem}", file=sys.stderr)
+        output.say(f"loopwatch: error: {problem}")

@@ -93,14 +93,15 @@ def as_json(
     yield ', "groups": ['
     for number, group in enumerate(groups):
         yield ",\n" if number else "\n"
-        yield json.dumps(group_dict(group))
+        yield json.dumps(group_dict(group, limit_s))
     yield "\n]}\n"
 
 
-def group_dict(group: Group) -> dict[str, Any]:
+def group_dict(group: Group, limit_s: float | None) -> dict[str, Any]:
     """Return all that is known of a group. `flame` is `None` if no samples were merged.
 
-    `fingerprint` is `None` for the group of those there was no room for.
+    `fingerprint` and `cause` are `None` for the group of those there was no room for, `over_limit`
+    if there is no limit.
     """
     culprit, worst = group.culprit, group.worst
     return {
@@ -109,8 +110,8 @@ def group_dict(group: Group) -> dict[str, Any]:
         "total_s": group.total_us / US_PER_S,
         "worst_s": group.worst_us / US_PER_S,
         "unfinished": group.unfinished,
-        "over_limit": group.over,
-        "cause": clean(group.cause),
+        "over_limit": group.over if limit_s is not None else None,
+        "cause": clean(group.cause) if group.fingerprint else None,
         "culprit": asdict(culprit) if culprit is not None else None,
         "advice": group.advice,
         "first_seen": _iso(group.first_s),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from loopwatch.views.flame import Flame
 from loopwatch.views.text import clean
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from loopwatch.report.pairs import Open
     from loopwatch.report.record import Told
     from loopwatch.views.flame import Room
@@ -18,7 +20,13 @@ __all__ = ["MAX_WORKERS", "Blamed", "Group", "Worst"]
 
 # Told apart for each fingerprint.
 MAX_WORKERS: Final = 1_000
+# Of each text; one more than `clean` shows, so that it sees that there is more. A line may have
+# 4 MiB, and there are thousands of groups.
+_KEPT: Final = 301
+_CULPRIT: Final = ("function", "file", "line", "call", "source", "in_app")
 _MAX_LINE: Final = 1_000_000_000
+
+_Part: TypeAlias = dict[str, str | int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,7 @@ class Group:
 
     `unfinished` stalls have no final record: their duration is what it was when last told. `over`
     stalls are over the limit. `allowed` is the reason the app gave, `None` for all that count.
+    Without a fingerprint it is a group of different stalls: it has no cause, culprit and advice.
     """
 
     def __init__(
@@ -70,16 +79,14 @@ class Group:
         self.cause = ""
         self._workers: set[int] = set()
         # What is shown comes from the newest and from the worst: (what decides, what it says).
-        self._newest: tuple[tuple[float, str], Any, Any] = ((-math.inf, ""), None, None)
-        self._worst: tuple[tuple[int, float, str], bool, Any, Any] = (
+        self._newest: tuple[tuple[float, str], _Part, _Part] = ((-math.inf, ""), None, None)
+        self._worst: tuple[tuple[int, float, str], bool, _Part, _Part] = (
             (-1, 0.0, ""), False, None, None,
         )  # fmt: skip
 
     def describe(self, record: Told) -> None:
         """Take cause, culprit and advice, until a stall that counts brings its own."""
-        self.cause = record.cause
-        data = record.data
-        self._newest = ((-math.inf, ""), data.get("culprit"), data.get("advice"))
+        self._tell((-math.inf, ""), record)
 
     def add(self, record: Told, worker: int, *, over: bool) -> None:
         """Count a stall."""
@@ -87,13 +94,13 @@ class Group:
         self.over += over
         self.unfinished += not record.final
         data = record.data
-        age = (record.started_at_s, data["id"])
-        if age > self._newest[0]:
-            self.cause = record.cause
-            self._newest = (age, data.get("culprit"), data.get("advice"))
+        age = (record.started_at_s, data["id"][:_KEPT])
+        if self.fingerprint and age > self._newest[0]:
+            self._tell(age, record)
         size = (record.duration_us, *age)
         if size > self._worst[0]:
-            self._worst = (size, record.final, data.get("request"), data.get("task"))
+            request = _part(data, "request", ("method", "route", "trace_id"))
+            self._worst = (size, record.final, request, _part(data, "task", ("name", "coro")))
         if self.flame is not None:
             self.flame.add(data.get("samples"), record.duration_us)
 
@@ -104,6 +111,11 @@ class Group:
         self.unfinished += 1
         if self.flame is not None:
             self.flame.add(None, stall.duration_us)
+
+    def _tell(self, age: tuple[float, str], record: Told) -> None:
+        self.cause = record.cause
+        culprit = _part(record.data, "culprit", _CULPRIT)
+        self._newest = (age, culprit, _part(record.data, "advice", ("text",)))
 
     def _count(self, started_at_s: float, duration_us: int, worker: int) -> None:
         self.count += 1
@@ -123,7 +135,7 @@ class Group:
     def culprit(self) -> Blamed | None:
         """Who was blamed the last time; `None` if nobody was."""
         blamed = self._newest[1]
-        if not isinstance(blamed, dict):
+        if blamed is None:
             return None
         line = blamed.get("line")
         return Blamed(
@@ -158,7 +170,22 @@ class Group:
         )
 
 
-def _text(record: object, name: str) -> str | None:
+def _part(data: dict[str, Any], name: str, fields: Iterable[str]) -> _Part:
+    """Return what is shown of a part of a record, cut; `None` if it is none."""
+    part = data.get(name)
+    if not isinstance(part, dict):
+        return None
+    kept: dict[str, str | int] = {}
+    for each in fields:
+        value = part.get(each)
+        if isinstance(value, str):
+            kept[each] = value[:_KEPT]
+        elif isinstance(value, int):
+            kept[each] = value
+    return kept
+
+
+def _text(part: _Part, name: str) -> str | None:
     """Return one field of a part of a record; `None` if it has none."""
-    value = record.get(name) if isinstance(record, dict) else None
+    value = part.get(name) if part is not None else None
     return clean(value) if isinstance(value, str) else None

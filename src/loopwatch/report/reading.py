@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import gzip
 import io
+import itertools
 import json
 import os
 import re
@@ -36,8 +37,10 @@ _BOM: Final = b"\xef\xbb\xbf"
 _GZIP: Final = b"\x1f\x8b"
 # First bytes of what logrotate can be told to make besides, and what reads it.
 _OTHER_PACKERS: Final = {b"BZh": "bzcat", b"\xfd7zXZ": "xzcat", b"\x28\xb5\x2f\xfd": "zstdcat"}
-# A worker that died in mid-line leaves its half before the record of the next.
-_RECORD: Final = re.compile(rb'\{"schema": ?"loopwatch\.stall/')
+# A worker that died in mid-line leaves its half before the record of the next; and what joins logs
+# may lose the end of a line. Inside of a text its quotes are escaped.
+_START: Final = b'{"schema"'
+_RECORD: Final = re.compile(_START + rb': ?"loopwatch\.stall/')
 # The beginning of an ongoing record as exporters.jsonl writes it, up to what identifies the stall.
 _ONGOING: Final = re.compile(
     rb'\{"schema":"loopwatch\.stall/1","id":"([0-9a-f]{16})","phase":"ongoing",'
@@ -46,6 +49,12 @@ _ONGOING: Final = re.compile(
 ).match
 # `stalls.jsonl.3`, `stalls.jsonl.3.gz`, `stalls.jsonl-20261121`, `stalls.jsonl-20261121.gz`
 _ROTATED: Final = re.compile(r"(?:\.\d{1,6}|[.-]\d{8}(?:-\d+)?)?(?:\.gz)?$")
+
+
+_HALF: Final = "half a record: its writer died, or still writes"
+_HALF_AND_WHOLE: Final = "half a record beside a whole one: its writer died"
+_CUT: Final = "zero bytes before a record: the log was cut while it was written (copytruncate)"
+_DECODER: Final = json.JSONDecoder()
 
 
 class Note(NamedTuple):
@@ -106,11 +115,10 @@ class Line(NamedTuple):
         """Return the record; `None`, and a note, if it is none after all."""
         if self.told is not None:
             return self.told
-        found = _line(self.file, self.number, self.raw)
-        if found is None:
-            self.file.records -= 1
-            return None
-        return found.told
+        for found in _lines(self.file, self.number, self.raw):
+            return found.told
+        self.file.records -= 1
+        return None
 
 
 class Reading:
@@ -173,8 +181,8 @@ class Reading:
         stream = gzip.GzipFile(fileobj=source) if head.startswith(_GZIP) else source
         file.log = _ROTATED.sub("", os.path.abspath(file.path))  # noqa: PTH100 - follows no links
         for raw_line in _whole_lines(file, stream):
-            line = _sketch(file, raw_line) or _line(file, file.lines, raw_line)
-            if line is not None:
+            sketch = _sketch(file, raw_line)
+            for line in _lines(file, file.lines, raw_line) if sketch is None else (sketch,):
                 file.records += 1
                 yield line
         if not file.lines:
@@ -237,6 +245,10 @@ def _whole_lines(file: LogFile, stream: Any) -> Iterator[bytes]:
     """Yield the lines that may be records, and count all of them."""
     while line := stream.readline(_MAX_LINE):
         file.lines += 1
+        if line.startswith(b"\0"):
+            line = _behind_zeros(stream, line)
+            if line.startswith(_START):
+                file.note("zeros", file.lines, _CUT)
         if len(line) == _MAX_LINE and not line.endswith(b"\n"):
             file.note("long", file.lines, f"longer than {_MAX_LINE >> 20} MiB: no stall record")
             while rest := stream.readline(_MAX_LINE):
@@ -244,45 +256,63 @@ def _whole_lines(file: LogFile, stream: Any) -> Iterator[bytes]:
                     break
         elif file.lines == 1 and line.startswith(_BOM):
             yield line[len(_BOM) :]
-        elif not line.isspace():
+        elif line and not line.isspace():
             yield line
+
+
+def _behind_zeros(stream: Any, line: bytes) -> bytes:
+    """Return a line without the zeros before it, which may be more than a line may have."""
+    rest = line.lstrip(b"\0")
+    while not rest.endswith(b"\n") and (more := stream.readline(_MAX_LINE - len(rest))):
+        rest = (rest + more).lstrip(b"\0")
+        if len(rest) == _MAX_LINE:
+            break
+    return rest
 
 
 def _sketch(file: LogFile, raw: bytes) -> Line | None:
     """Return an ongoing record as loopwatch writes it, not read closely."""
     found = _ONGOING(raw)
-    if found is None or not raw.endswith(b"}\n"):
+    if found is None or not raw.endswith(b"}\n") or raw.find(_START, 1) > 0:
         return None
     return Line(key_of(found[1].decode(), int(found[2])), None, raw, file, file.lines)
 
 
-def _line(file: LogFile, number: int, raw: bytes) -> Line | None:
-    """Return a line read closely; `None`, and a note, if it is no record."""
+def _lines(file: LogFile, number: int, raw: bytes) -> Iterator[Line]:
+    """Yield the record of a line read closely: one, several or, with a note, none."""
     try:
         record = told(json.loads(raw.decode()))
     except NotARecordError as error:
         file.note(error.kind, number, str(error))
     except (ValueError, RecursionError):
-        return _rest(file, number, raw)
+        yield from _pieces(file, number, raw)
     else:
-        return Line(record.key, record, raw, file, number)
-    return None
+        yield Line(record.key, record, raw, file, number)
 
 
-def _rest(file: LogFile, number: int, raw: bytes) -> Line | None:
-    """Return the record behind the half of another, if there is one, and note what is wrong."""
+def _pieces(file: LogFile, number: int, raw: bytes) -> Iterator[Line]:
+    """Yield the whole records of a line that is not one, and note what is wrong."""
     starts = [found.start() for found in _RECORD.finditer(raw)]
-    if starts and starts[-1]:
-        whole = raw[starts[-1] :]
-        try:
-            record = told(json.loads(whole.decode()))
-        except (NotARecordError, ValueError, RecursionError):
-            pass  # it is torn as well
+    if not starts:
+        if raw.endswith(b"\n"):
+            file.note("text", number, "not JSON, so no stall record")
         else:
-            file.note("torn", number, "half a record before a whole one; its writer died")
-            return Line(record.key, record, whole, file, number)
-    if starts or not raw.endswith(b"\n"):
-        file.note("torn", number, "half a record: its writer died, or still writes")
-    else:
-        file.note("text", number, "not JSON, so no stall record")
-    return None
+            file.note("torn", number, _HALF)
+        return
+    torn = bool(raw[: starts[0]].strip())
+    whole = 0
+    for start, end in itertools.pairwise((*starts, len(raw))):
+        try:
+            text = raw[start:end].decode()
+            data, length = _DECODER.raw_decode(text)
+            record = told(data)
+        except NotARecordError as error:
+            file.note(error.kind, number, str(error))
+        except (ValueError, RecursionError):
+            torn = True
+        else:
+            torn = torn or bool(text[length:].strip())
+            whole += 1
+            yield Line(record.key, record, text[:length].encode(), file, number)
+    if torn:
+        file.note("torn", number, _HALF_AND_WHOLE if whole else _HALF)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +19,9 @@ _MAX_UNIX_S: Final = 253_402_300_800
 _SCHEMA_FAMILY: Final = "loopwatch.stall/"
 _MAX_PID: Final = 1 << 31
 _SHOWN: Final = 40
+# Ours have 16; a digest stands for those that are longer, as thousands of them are kept.
+_MAX_FINGERPRINT: Final = 64
+_MAX_CAUSE: Final = 301
 
 
 class NotARecordError(Exception):
@@ -68,12 +72,14 @@ def told(data: object) -> Told:
     fingerprint = data.get("fingerprint")
     if not isinstance(fingerprint, str) or not fingerprint:
         fingerprint = _stand_in(cause, data.get("culprit"))
+    if len(fingerprint) > _MAX_FINGERPRINT:
+        fingerprint = _digest(fingerprint)
     return Told(
         key_of(identity, pid),
         phase == Phase.FINAL,
         _started_at_s(data.get("started_at")),
         _duration_us(data.get("duration_s")),
-        cause,
+        cause[:_MAX_CAUSE],
         loop if isinstance(loop, str) else "?",
         pid,
         None if allowed is None else clean(allowed),
@@ -117,6 +123,11 @@ def _stand_in(cause: str, culprit: object) -> str:
     blamed = culprit if isinstance(culprit, dict) else {}
     parts = [clean(blamed.get(part)) for part in ("function", "file", "call")]
     return "\0".join((cause, *parts))
+
+
+def _digest(text: str) -> str:
+    # Half a surrogate pair is no UTF-8, but may be in JSON.
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _damaged(field: str) -> NotARecordError:

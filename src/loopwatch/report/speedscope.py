@@ -59,7 +59,7 @@ def _profile(
         weights.append(value_us / US_PER_S)
     return {
         "type": "sampled",
-        "name": f"{group.cause} {where(group)} ({count(group.count)})",
+        "name": f"{group.cause} {where(group)} ({count(group.count)})".lstrip(),
         "unit": "seconds",
         "startValue": 0,
         "endValue": group.total_us / US_PER_S,

@@ -25,6 +25,9 @@ __all__ = ["SORTS", "Choice", "Summary"]
 _US_PER_S: Final = 1_000_000
 # Fingerprints that are told apart; a service has some hundred. Those beyond are one group.
 _MAX_GROUPS: Final = 5_000
+# Of what was allowed; apart, so that reasons made of ids cannot take the place of culprits.
+_MAX_REASONS: Final = 1_000
+_FURTHER_REASONS: Final = "(all further reasons)"
 # Of all trees together: some 80 MB.
 _MAX_NODES: Final = 200_000
 _MAX_WORKERS: Final = 100_000
@@ -77,8 +80,10 @@ class Summary:
         self._room = Room(_MAX_NODES) if flames else None
         self._left_out = Group(0, "", None)
         self._beyond = Group(1, "", self._room)
-        self._by_index = [self._left_out, self._beyond]
-        self._groups: dict[tuple[bool, str], Group] = {}
+        self._allowed_beyond = Group(2, "", None, _FURTHER_REASONS)
+        self._by_index = [self._left_out, self._beyond, self._allowed_beyond]
+        self._groups: dict[str, Group] = {}
+        self._allowed: dict[str, Group] = {}
         self._workers: dict[tuple[str, int], int] = {}
 
     def add(self, line: Line) -> None:
@@ -114,7 +119,7 @@ class Summary:
     def allowed(self) -> list[Group]:
         """Groups of stalls that the app had allowed, by reason."""
         counted = [g for g in self._by_index[1:] if g.count and g.allowed is not None]
-        return sorted(counted, key=lambda group: (-group.total_us, group.fingerprint))
+        return sorted(counted, key=lambda group: (-group.total_us, group.allowed or ""))
 
     @property
     def left_out(self) -> int:
@@ -155,17 +160,23 @@ class Summary:
     def _group(self, record: Told) -> Group:
         if record not in self._choice:
             return self._left_out
-        allowed = record.allowed is not None
-        key = (allowed, record.allowed or "" if allowed else record.fingerprint)
-        group = self._groups.get(key)
+        reason = record.allowed
+        if reason is not None:
+            group = self._allowed.get(reason)
+            if group is None:
+                if len(self._allowed) >= _MAX_REASONS:
+                    return self._allowed_beyond
+                group = self._allowed[reason] = Group(len(self._by_index), "", None, reason)
+                self._by_index.append(group)
+            return group
+        group = self._groups.get(record.fingerprint)
         if group is None:
             if len(self._groups) >= _MAX_GROUPS:
                 return self._beyond
-            room = None if allowed else self._room
-            group = Group(len(self._by_index), key[1], room, record.allowed)
+            group = Group(len(self._by_index), record.fingerprint, self._room)
             group.describe(record)
             self._by_index.append(group)
-            self._groups[key] = group
+            self._groups[record.fingerprint] = group
         return group
 
     def _worker(self, log: str, pid: int | None) -> int:

@@ -16,6 +16,8 @@ from loopwatch.views.text import clean
 
 __all__ = ["Live", "LoopNow", "StallLine", "read_live", "read_record", "read_stall"]
 
+# What a field of a wrong type or size, or one that is missing, raises.
+_DAMAGED: Final = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 # Beyond it a number is no measurement, and would overflow what shows it.
 _LARGEST: Final = 1e15
 
@@ -66,8 +68,12 @@ class LoopNow:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """One answer of `/api/live`; `stalls` are oldest first."""
+    """One answer of `/api/live`; `stalls` are oldest first.
 
+    `server` tells one process from the next with its pid; empty where older versions answer.
+    """
+
+    server: str
     loops: tuple[LoopNow, ...]
     stalls: tuple[StallLine, ...]
 
@@ -79,17 +85,18 @@ def read_live(data: object) -> Live:
     try:
         loops = tuple(_loop(entry) for entry in data["loops"])
         stalls = tuple(read_stall(entry) for entry in data["stalls"])
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except _DAMAGED:
         version = _version(data["loops"])
         raise TroubleError(
             f"answers as loopwatch {version} does, which {__version__} does not understand: use "
             "the same version here and there"
         ) from None
-    return Live(loops, stalls)
+    server = data.get("server")
+    return Live(server if isinstance(server, str) else "", loops, stalls)
 
 
 def read_stall(data: object) -> StallLine:
-    """Return the line of a record; raises `KeyError`, `TypeError` or `ValueError` if damaged."""
+    """Return the line of a record; raises whatever a damaged one does."""
     record = _dict(data)
     culprit, request = record["culprit"], record["request"]
     task, allowed = record["task"], record["allowed"]
@@ -114,7 +121,7 @@ def read_record(data: object) -> StallLine:
     """Return an answer of `/api/stalls/ID`; raises `TroubleError` if it is none."""
     try:
         return read_stall(data)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except _DAMAGED:
         raise TroubleError("answered with something else than a record of a stall") from None
 
 

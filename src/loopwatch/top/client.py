@@ -124,7 +124,7 @@ class Client:
             body = response.read()
         except http.client.IncompleteRead:
             raise TroubleError(_HALF) from None
-        except (http.client.HTTPException, ValueError):
+        except (http.client.HTTPException, ValueError, OverflowError):
             raise NotLoopwatchError(f"speaks no HTTP: {_NOT_OURS}") from None
         if response.status != http.client.OK:
             self._refused(response, body)
@@ -146,6 +146,8 @@ class Client:
                 f"answers to localhost only, not to the name {self.address.host}: forward its "
                 "port and ask 127.0.0.1, or set http_host"
             )
+        if status == http.client.SERVICE_UNAVAILABLE and ours:
+            raise TroubleError("watches no loop any more, or is busy: it is asked again")
         if ours:
             raise TroubleError(f"answers with status {status}: see the log of the process")
         raise NotLoopwatchError(f"is no loopwatch (status {status}): {_NOT_OURS}")

@@ -30,6 +30,7 @@ _EVIDENCE: Final = (
     ("overslept_s", "watchdog overslept"),
 )
 _LABEL: Final = 10
+_LARGEST: Final = 1e15
 # From there on calls of libraries, one below the other, are told by the innermost.
 _LONG_RUN: Final = 2
 
@@ -71,7 +72,7 @@ def _lines(stall: StallLine, raw: Mapping[str, Any]) -> Iterator[Cell]:
     measured = [
         f"{units.duration(value)} {meaning}"
         for name, meaning in _EVIDENCE
-        if isinstance(value := evidence.get(name), (int, float)) and value > 0
+        if (value := _number(evidence.get(name))) > 0
     ]
     if measured:
         yield from _labelled([("evidence", ", ".join(measured))])
@@ -84,8 +85,8 @@ def _lines(stall: StallLine, raw: Mapping[str, Any]) -> Iterator[Cell]:
 
 def _facts(stall: StallLine, raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     culprit, evidence = _section(raw, "culprit"), _section(raw, "evidence")
-    sure = raw.get("confidence")
-    share = f", explains {sure:.0%} of it" if isinstance(sure, (int, float)) and sure else ""
+    sure = _number(raw.get("confidence"))
+    share = f", explains {sure:.0%} of it" if 0 < sure <= 1 else ""
     yield "cause", f"{clean(stall.cause)}{share}"
     if stall.function is not None:
         yield "culprit", f"{clean(stall.function)} at {clean(stall.file)}:{stall.line}"
@@ -99,7 +100,8 @@ def _facts(stall: StallLine, raw: Mapping[str, Any]) -> Iterator[tuple[str, str]
     other = _section(raw, "other_thread")
     if other:
         at = (
-            f" in {clean(other['function'])} at {clean(other.get('file'))}:{other.get('line')}"
+            f" in {clean(other['function'])} at {clean(other.get('file'))}"
+            f":{_number(other.get('line')):.0f}"
             if other.get("function")
             else ""
         )
@@ -138,6 +140,12 @@ def _samples(samples: object) -> Iterator[Cell]:
 def _labelled(facts: Iterable[tuple[str, str]]) -> Iterator[Cell]:
     for label, text in facts:
         yield Cell(f"{label:<{_LABEL}}  {text}")
+
+
+def _number(value: object) -> float:
+    """Return what was measured; 0 for what is no number, or so large that it is none."""
+    fits = isinstance(value, (int, float)) and abs(value) <= _LARGEST
+    return float(value) if fits and isinstance(value, (int, float)) else 0.0
 
 
 def _section(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -1,12 +1,13 @@
 """From processes to the addresses of their thread servers, through Linux's /proc.
 
 A listening socket has an inode; /proc/PID/net/tcp says which address it has, /proc/PID/fd who
-holds it. Whether it is loopwatch's is asked once: later looks read two files, unless a new socket
-has come.
+holds it. Whether it is loopwatch's is asked once, up to three times if there is no answer: later
+looks read two files, unless a new socket has come.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from loopwatch.top.address import Address
-from loopwatch.top.client import Client, NotLoopwatchError, TroubleError
+from loopwatch.top.client import Client, NotLoopwatchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +30,9 @@ _LISTEN: Final = "0A"
 _PROBE_S: Final = 1.0
 # A server that could not answer is asked again after so long, and then ever more rarely.
 _AGAIN_S: Final = 2.0
-_SELDOM_S: Final = 60.0
+_MAX_DOUBLINGS: Final = 5
+# Where nobody asked for it by name: then it speaks no HTTP.
+_MAX_FAILURES: Final = 3
 _PROBES_AT_ONCE: Final = 16
 _SET: Final = "set http_port=9464 (or LOOPWATCH_HTTP_PORT) there"
 
@@ -55,7 +58,7 @@ class _Verdict:
 
     ours: bool | None = None
     again_at_s: float = 0.0
-    wait_s: float = _AGAIN_S
+    failures: int = 0
 
 
 class Search:
@@ -76,8 +79,12 @@ class Search:
         addresses: list[Address] = []
         for pid in self._pids:
             listeners, why_not = _listeners_of(pid)
-            self._ask(listeners)
-            mine = [each.address for each in listeners if self._is_ours(each)]
+            mine = self._ours(listeners)
+            if not mine and not why_not:
+                # A supervisor: its workers have the servers.
+                children = [each for child in _workers(pid) for each in _listeners_of(child)[0]]
+                mine = self._ours(children)
+                listeners += children
             addresses += mine
             if not mine:
                 problems.append(why_not or self._why_none(pid, listeners))
@@ -94,17 +101,17 @@ class Search:
                 if each.inode not in held:
                     # Other programs are not bothered with questions.
                     self._verdicts[each] = _Verdict(ours=False)
+        return Found(tuple(self._ours(listeners)), ())
+
+    def _ours(self, listeners: Sequence[_Listener]) -> list[Address]:
+        """Ask those that are new, and return the addresses of those that are loopwatch's."""
         self._ask(listeners)
-        return Found(tuple(each.address for each in listeners if self._is_ours(each)), ())
+        return [each.address for each in listeners if self._verdicts[each].ours is True]
 
     def _why_none(self, pid: int, listeners: Sequence[_Listener]) -> str:
         if any(self._verdicts[each].ours is None for each in listeners):
             return f"process {pid} does not answer, it may be loopwatch or not: give its URL"
         return f"process {pid} has no loopwatch server: {_SET}"
-
-    def _is_ours(self, listener: _Listener) -> bool:
-        verdict = self._verdicts.get(listener)
-        return verdict is not None and verdict.ours is True
 
     def _ask(self, listeners: Iterable[_Listener]) -> None:
         now_s = time.monotonic()
@@ -134,9 +141,12 @@ class Search:
             verdict.ours = isinstance(answer, dict) and isinstance(answer.get("loops"), list)
         except NotLoopwatchError:
             verdict.ours = False
-        except TroubleError:
-            verdict.again_at_s = time.monotonic() + verdict.wait_s
-            verdict.wait_s = min(_SELDOM_S, 2 * verdict.wait_s)
+        except Exception:  # noqa: BLE001 - one odd answer must not end the search
+            wait_s = _AGAIN_S * 2 ** min(verdict.failures, _MAX_DOUBLINGS)
+            verdict.again_at_s = time.monotonic() + wait_s
+            verdict.failures += 1
+            if self._pids is None and verdict.failures >= _MAX_FAILURES:
+                verdict.ours = False
 
 
 def _listeners_of(pid: int) -> tuple[list[_Listener], str]:
@@ -154,6 +164,21 @@ def _listeners_of(pid: int) -> tuple[list[_Listener], str]:
             "port and give the URL"
         )
     return [each for each in _listening(str(pid)) if each.inode in inodes], ""
+
+
+def _workers(pid: int) -> Iterator[int]:
+    """Yield the Python processes that a process has started, and those that they have."""
+    todo = [pid]
+    while todo:
+        children = []
+        for task in (_PROC / str(todo.pop()) / "task").glob("*/children"):
+            with contextlib.suppress(OSError):  # ended meanwhile
+                children += [int(word) for word in task.read_text().split()]
+        for child in children:
+            with contextlib.suppress(OSError):  # or somebody else's
+                if _runs_python(_PROC / str(child)):
+                    yield child
+        todo += children
 
 
 def _network(process: str) -> Path:

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from loopwatch.top.address import Address
     from loopwatch.top.finding import Search
 
-__all__ = ["POINTS_S", "Fleet", "Known", "Seen", "Wanted"]
+__all__ = ["POINTS_S", "SILENT_S", "Fleet", "Known", "Seen", "Wanted"]
 
 # How far back points go.
 POINTS_S: Final = 60.0
+# A question that is open for so long is news: the server answers from a thread of its own.
+SILENT_S: Final = 1.0
 _TIMEOUT_S: Final = 3.0
 # The record of a stall is told a moment after its end, and points come late while a C call holds
 # the GIL: ask for a little more than what is new.
@@ -34,20 +36,22 @@ _STOP_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is known of one loop; `stalls` are oldest first, at most 500."""
+    """What is known of one loop; `stalls` are oldest first, at most 500. `server` as in `Live`."""
 
     now: LoopNow
     points: tuple[tuple[float, float], ...]
     stalls: tuple[StallLine, ...]
+    server: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """What is known of one address. Moments are of `time.monotonic()`.
 
-    `asked_at_s` is when the question that is open, or the last one, was asked. `answered_at_s` is
-    `None` before the first answer. `trouble` says why the last question failed, empty if it did
-    not; `gone` is true if nobody listens there any more.
+    `asked_at_s` is when the last question was asked that has an answer, or the first since that
+    has none. `answered_at_s` is `None` before the first answer. `trouble` says why the last
+    question failed, empty if it did not; `gone` is true if nobody listens there any more.
+    `silent_at_s` is when a question had last been open for `SILENT_S`.
     """
 
     address: Address
@@ -56,6 +60,7 @@ class Known:
     answered_at_s: float | None
     trouble: str
     gone: bool
+    silent_at_s: float | None = None
 
 
 class Wanted:
@@ -133,6 +138,8 @@ class Fleet:
                 wanted.record = read_record(answer)
             except TroubleError as trouble:
                 wanted.trouble = str(trouble)
+            except Exception as error:  # noqa: BLE001 - see `_odd`
+                wanted.trouble = _odd(error)
             wanted.done = True
 
         threading.Thread(target=ask, name="loopwatch-top-record", daemon=True).start()
@@ -194,19 +201,39 @@ class _Follower:
 
     def _ask(self, began_s: float) -> None:
         before = self.known
-        self.known = replace(before, asked_at_s=began_s)
+        if not before.trouble:
+            self.known = replace(before, asked_at_s=began_s)
         try:
             live = read_live(self._client.get(f"/api/live?since={_since(before.loops):.3f}"))
         except TroubleError as trouble:
-            self.known = replace(
-                self.known, trouble=str(trouble), gone=isinstance(trouble, GoneError)
-            )
+            self._failed(str(trouble), gone=isinstance(trouble, GoneError))
             return
+        except Exception as error:  # noqa: BLE001 - see `_odd`
+            self._failed(_odd(error), gone=False)
+            return
+        now_s = time.monotonic()
+        silent_at_s = now_s if now_s - began_s > SILENT_S else before.silent_at_s
         loops = tuple(_merged(before.loops, now, live) for now in live.loops)
         # A server without loops is about to stop: what was known stays on show.
         self.known = Known(
-            before.address, loops or before.loops, began_s, time.monotonic(), "", gone=False
+            before.address,
+            loops or before.loops,
+            began_s,
+            now_s,
+            "",
+            gone=False,
+            silent_at_s=silent_at_s,
         )
+
+    def _failed(self, trouble: str, *, gone: bool) -> None:
+        # Where nobody listens there is nobody who could be silent.
+        silent_at_s = None if gone else time.monotonic()
+        self.known = replace(self.known, trouble=trouble, gone=gone, silent_at_s=silent_at_s)
+
+
+def _odd(error: Exception) -> str:
+    """Return the trouble with an answer that nobody thought of: it must not end the asking."""
+    return f"answered with something that makes no sense here ({type(error).__name__})"
 
 
 def _since(loops: Sequence[Seen]) -> float:
@@ -218,8 +245,7 @@ def _since(loops: Sequence[Seen]) -> float:
 def _merged(before: Sequence[Seen], now: LoopNow, live: Live) -> Seen:
     """Return what is known of a loop with this answer added."""
     told = [stall for stall in live.stalls if stall.loop == now.loop]
-    # A restarted process has a history of its own.
-    old = next((s for s in before if s.now.loop == now.loop and s.now.pid == now.pid), None)
+    old = next((seen for seen in before if _is_same(seen, now, live.server)), None)
     if old and "census" not in now.raw and "census" in old.now.raw:
         # Told once, when it is new.
         now = replace(now, raw={**now.raw, "census": old.now.raw["census"]})
@@ -234,4 +260,15 @@ def _merged(before: Sequence[Seen], now: LoopNow, live: Live) -> Seen:
         now,
         tuple((at_s, lag_s) for at_s, lag_s in sorted(points.items()) if at_s >= oldest_s),
         tuple(stalls.values())[-_MAX_STALLS:],
+        live.server,
     )
+
+
+def _is_same(seen: Seen, now: LoopNow, server: str) -> bool:
+    """Return whether it is the loop seen before: a restarted process has a history of its own."""
+    # In a container every process has pid 1. Those that name no server still count from 0 again.
+    return (seen.now.loop, seen.now.pid, seen.server) == (
+        now.loop,
+        now.pid,
+        server,
+    ) and seen.now.stalls <= now.stalls

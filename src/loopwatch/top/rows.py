@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
 from typing import TYPE_CHECKING, Final
 
-from loopwatch.top.fleet import POINTS_S
+from loopwatch.top.fleet import POINTS_S, SILENT_S
 from loopwatch.views import units
 from loopwatch.views.text import clean
 
@@ -34,8 +34,6 @@ SPARKS: Final = "▁▂▃▄▅▆▇█"
 SPARKS_ASCII: Final = "_.-~=+*#"
 _SPARK_WIDTH: Final = 20
 
-# A question that is open for so long is news: the server answers from a thread of its own.
-_SILENT_S: Final = 1.0
 _LONG_LAG_S: Final = 1.0
 _NAME_LIMIT: Final = 60
 
@@ -114,12 +112,13 @@ def rows(known: Iterable[Known], now_s: float, order: Order = Order.WORST) -> li
 
 def state_of(known: Known, seen: Seen, now_s: float) -> tuple[State, float]:
     """Return how a loop is and for how many seconds that has been so (0 for serving)."""
-    answered_at_s = known.answered_at_s or known.asked_at_s
+    # Since it was asked, and not since the last answer: questions may be far between.
+    for_s = now_s - known.asked_at_s
     if known.gone:
-        return State.GONE, now_s - answered_at_s
-    waiting = known.asked_at_s > answered_at_s and now_s - known.asked_at_s > _SILENT_S
+        return State.GONE, for_s
+    waiting = known.asked_at_s > (known.answered_at_s or 0.0) and for_s > SILENT_S
     if known.trouble or waiting:
-        return State.SILENT, now_s - answered_at_s
+        return State.SILENT, for_s
     if seen.now.active_s > 0:
         return State.STALLED, seen.now.active_s
     return State.SERVING, 0.0
@@ -191,7 +190,12 @@ def _row(known: Known, seen: Seen, now_s: float) -> Row:
     )
     if gone:
         cells = tuple(Cell(cell.text, Tone.DIM) for cell in cells)
-    return Row(f"{known.address.url} {now.loop}", cells, known, seen, _rank(state, now))
+    silent = state is State.SILENT or (
+        # As all that rows are ordered by, for the rest of the minute.
+        known.silent_at_s is not None and now_s - known.silent_at_s <= POINTS_S
+    )
+    rank = _Rank.GONE if gone else _Rank.SILENT if silent else _rank(now)
+    return Row(f"{known.address.url} {now.loop}", cells, known, seen, rank)
 
 
 def _state_cell(state: State, for_s: float) -> Cell:
@@ -207,13 +211,9 @@ def _state_cell(state: State, for_s: float) -> Cell:
             return Cell(f"gone for {lasts}", Tone.DIM)
 
 
-def _rank(state: State, now: LoopNow) -> _Rank:
+def _rank(now: LoopNow) -> _Rank:
     # The largest lag of the last minute counts the stall in progress in.
     lag_s = max(now.lag_max_s, now.active_s)
-    if state is State.GONE:
-        return _Rank.GONE
-    if state is State.SILENT:
-        return _Rank.SILENT
     if lag_s >= now.limit_hang_s:
         return _Rank.HUNG
     if lag_s >= max(_LONG_LAG_S, now.limit_stall_s):

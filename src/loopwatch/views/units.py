@@ -7,8 +7,11 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
+from loopwatch.views.text import clean
+
 __all__ = ["count", "counted", "duration", "moment", "seconds"]
 
+_US_PER_S: Final = 1e6
 _MS_PER_S: Final = 1e3
 _S_PER_MIN: Final = 60.0
 _S_PER_H: Final = 3600.0
@@ -27,13 +30,17 @@ _UNITS: Final = {
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([a-zµ]+)", re.ASCII)
 # Below it a digit after the point says something; 9.96 would be 10.0.
 _FEW: Final = 9.95
+_SHOWN: Final = 40
 # 999.6 ms would be 1000 ms.
 _NO_MS: Final = 0.9995
 
 
 def duration(of_s: float) -> str:
     """Return seconds in the unit that suits them, with about two digits: `512 ms`, `40 min`."""
-    if not math.isfinite(of_s):
+    try:
+        if not math.isfinite(of_s):
+            return "?"
+    except OverflowError:  # an int that no float can hold
         return "?"
     if of_s == 0:
         return "0 s"
@@ -74,6 +81,10 @@ def seconds(text: str) -> float:
     Raises `ValueError` for anything else, a number without a unit included: it could be either.
     """
     found = _DURATION.fullmatch(text.strip())
-    if found is None or found[2] not in _UNITS:
-        raise ValueError(f"{text!r} is no duration: write it like 200ms, 1.5s, 2min, 2h or 1d")
-    return float(found[1]) * _UNITS[found[2]]
+    if found is not None and found[2] in _UNITS:
+        of_s = float(found[1]) * _UNITS[found[2]]
+        # Whoever counts microseconds has to be able to.
+        if math.isfinite(of_s * _US_PER_S):
+            return of_s
+    shown = clean(text, _SHOWN)
+    raise ValueError(f"{shown!r} is no duration: write it like 200ms, 1.5s, 2min, 2h or 1d")
