@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import socket
+import struct
+import subprocess
+import sys
+import termios
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import pytest
@@ -19,12 +26,13 @@ import loopwatch
 from loopwatch import Agent, ConfigError
 from loopwatch.integrations.aiomonitor import register
 from loopwatch.integrations.console import Console
-from tests.conftest import FACTORIES, Child, Run, Told, settle
+from tests.conftest import Child, Run, Told, settle
 
 with warnings.catch_warnings():
     # 0.7.1 uses a name of click's that is going away; here warnings are errors.
     warnings.simplefilter("ignore", DeprecationWarning)
     aiomonitor = pytest.importorskip("aiomonitor")
+    from loopwatch.integrations.console.monitor import LoopMonitor
 
 T = TypeVar("T")
 
@@ -35,7 +43,7 @@ COMMANDS = ("lag", "stalls", "stall", "loop", "census", "flame", "threshold")
 
 
 class Terminal:
-    """A telnet client: names its terminal, says where its cursor is, reads to the next prompt."""
+    """A telnet client: names its terminal, and reads to the next prompt."""
 
     def __init__(self, port: int, kind: str = "dumb") -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -65,6 +73,11 @@ class Terminal:
     def close(self) -> None:
         self._socket.close()
 
+    def reset(self) -> None:
+        """Go as a process goes that is killed: the other side has a reset to read."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
     def __enter__(self) -> Self:
         return self
 
@@ -79,8 +92,6 @@ class Terminal:
             chunk = self._receive()
             assert chunk, f"hung up after {self.raw!r}"
             self.raw += chunk
-            if b"\x1b[6n" in chunk:
-                self._socket.sendall(b"\x1b[1;1R")
 
     def _receive(self) -> bytes:
         try:
@@ -89,9 +100,21 @@ class Terminal:
             return b""
 
 
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.01)
+
+
 def console_of(agent: Agent) -> Console:
     (console,) = [e for e in agent._exporters if isinstance(e, Console)]
     return console
+
+
+def sessions_of(agent: Agent) -> list[socket.socket]:
+    monitor = console_of(agent)._monitor
+    return [] if monitor is None else list(monitor._sessions.values())
 
 
 def port_of(agent: Agent) -> int:
@@ -200,7 +223,7 @@ def test_every_command_answers_while_the_loop_is_blocked(run_exact: Run) -> None
     assert re.search(r"^  call +time\.sleep$", answers["stall"], re.MULTILINE)
 
 
-def test_the_census_groups_tasks_while_the_loop_is_blocked(run_exact: Run) -> None:
+def test_the_census_groups_tasks_while_the_loop_is_blocked() -> None:
     """Forty tasks that wait at one line are one row: how many, what they run, where they wait."""
 
     async def poll() -> None:
@@ -216,7 +239,7 @@ def test_the_census_groups_tasks_while_the_loop_is_blocked(run_exact: Run) -> No
             await asyncio.gather(*tasks, return_exceptions=True)
             return shown
 
-    shown = run_exact(main())
+    shown = asyncio.run(main())
     assert "loop main: 41 pending tasks (limit 1,000)" in shown
     assert re.search(
         r"^ +40 .*<locals>\.poll, waits at .*test_console\.py:\d+", shown, re.MULTILINE
@@ -271,7 +294,7 @@ def test_work_that_comes_and_goes_is_drawn_as_a_tree() -> None:
     ), tree
 
 
-def test_a_threshold_set_at_the_console_holds(run_exact: Run) -> None:
+def test_a_threshold_set_at_the_console_holds() -> None:
     """A block of 0.1 s is told once the threshold is 50 ms, in any of the ways to write it."""
     told = Told()
 
@@ -284,7 +307,7 @@ def test_a_threshold_set_at_the_console_holds(run_exact: Run) -> None:
             await settle(told)
             return answers
 
-    answers = run_exact(main())
+    answers = asyncio.run(main())
     assert [re.search(r"stalled from (.*?) on", answer)[1] for answer in answers] == [  # type: ignore[index]
         "1.5 s",
         "200 ms",
@@ -401,9 +424,9 @@ def test_colours_only_where_they_are_wanted(
 
 
 @pytest.fixture
-def second_loop(exact_loop: str) -> Iterator[tuple[asyncio.AbstractEventLoop, Agent]]:
+def second_loop() -> Iterator[tuple[asyncio.AbstractEventLoop, Agent]]:
     """Another watched loop of this process, on a thread of its own."""
-    runner = asyncio.Runner(loop_factory=FACTORIES[exact_loop])
+    runner = asyncio.Runner()
     ready: Future[tuple[asyncio.AbstractEventLoop, Agent]] = Future()
     done = threading.Event()
 
@@ -432,7 +455,7 @@ their_start = pytest.mark.filterwarnings("ignore")
 
 @their_start
 def test_monitors_of_the_host_answer_for_their_own_loops(
-    run_exact: Run, second_loop: tuple[asyncio.AbstractEventLoop, Agent]
+    second_loop: tuple[asyncio.AbstractEventLoop, Agent],
 ) -> None:
     """Registered twice, in two monitors the host started: each tells its loop, or the one named."""
     register()
@@ -453,7 +476,7 @@ def test_monitors_of_the_host_answer_for_their_own_loops(
             second = await asyncio.to_thread(asked("threshold", "loop --loop first"), others.port)
             return first, second
 
-    (shown, *first), second = run_exact(main())
+    (shown, *first), second = asyncio.run(main())
     assert all(re.search(rf"^  {name} ", shown, re.MULTILINE) for name in COMMANDS)
     assert [answer.split(":")[0] for answer in first] == ["loop first", "loop second"]
     assert [answer.split(":")[0] for answer in second] == ["loop second", "loop first"]
@@ -516,6 +539,179 @@ def test_python_is_there_when_asked_for(run_exact: Run) -> None:
     assert "MainThreadMainThread" in run_exact(main())
 
 
+def test_a_web_page_cannot_operate_the_console() -> None:
+    """What a page can have a browser send does nothing, though the body of it is perfect telnet."""
+    body = IAC + b"\xfa\x18\x00dumb" + IAC + b"\xf0" + b"\rthreshold 1.5s\r"
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+
+    def talk(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as page:
+            page.sendall(head + body)
+            said = b""
+            while chunk := page.recv(4096):
+                said += chunk
+            return said
+
+    async def main() -> tuple[bytes, float]:
+        with watched() as agent:
+            said = await meanwhile(talk, agent)
+            return said, agent.snapshot().thresholds.stall_s
+
+    said, stall_s = asyncio.run(main())
+    assert said.endswith(b"this console speaks telnet: connect with a telnet client\r\n")
+    assert stall_s == loopwatch.Config().stall_threshold_s
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """The two ends of a terminal: what a person has, and what a program has."""
+    ends = os.openpty()
+    termios.tcsetwinsize(ends[0], (24, 80))
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def on_terminal(end: int, *command: str, cwd: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, *command],
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        cwd=cwd,
+        env={**os.environ, "TERM": "xterm"},
+    )
+
+
+def test_aiomonitors_client_gets_in(terminal: tuple[int, int], tmp_path: Path) -> None:
+    """`python -m aiomonitor.cli` says nothing before it is offered something, and is served."""
+    person, program = terminal
+
+    def talk(port: int) -> str:
+        with on_terminal(program, "-m", "aiomonitor.cli", "-p", str(port), cwd=tmp_path) as client:
+            said = b""
+            for end, answer in ((PROMPT.encode(), b"lag\r"), (b"limit 100 ms", b"exit\r")):
+                while end not in said:
+                    said += os.read(person, 4096)
+                os.write(person, answer)
+            client.wait(10)
+            return said.decode()
+
+    async def main() -> str:
+        with watched() as agent:
+            return await meanwhile(talk, agent)
+
+    assert "loop main: serving" in CONTROL.sub("", asyncio.run(main()))
+
+
+def test_clients_that_leave_do_not_reach_the_hosts_terminal(
+    terminal: tuple[int, int], tmp_path: Path
+) -> None:
+    """Nothing is printed to it and its settings stay, whatever way a client is gone."""
+    person, program = terminal
+    script = tmp_path / "host.py"
+    script.write_text(
+        "import asyncio, loopwatch\n"
+        "async def main():\n"
+        "    agent = loopwatch.install(console=True, console_port=0, exporters=[])\n"
+        "    print(agent._exporters[-1].port)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    before = termios.tcgetattr(program)
+    with on_terminal(program, str(script), cwd=tmp_path) as host:
+        try:
+            said = b""
+            while not said.endswith(b"\n"):
+                said += os.read(person, 100)
+            port = int(said)
+            killed, unread, ahead = (Terminal(port) for _ in range(3))
+            unread.say("help")
+            ahead.say("\r".join(["lag"] * 20))
+            killed.reset()
+            unread.close()
+            ahead.close()
+            with Terminal(port) as stays:
+                assert "serving" in stays.ask("lag")
+            assert termios.tcgetattr(program) == before
+            os.set_blocking(person, False)
+            with pytest.raises(BlockingIOError):
+                pytest.fail(os.read(person, 1000).decode())
+        finally:
+            host.terminate()
+
+
+@pytest.mark.parametrize("leave", [False, True])
+def test_those_who_say_nothing_do_not_keep_others_out(
+    leave: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as may come in, silent or gone without a word: they lose their places."""
+
+    def hold(agent: Agent) -> list[str]:
+        port = port_of(agent)
+        asked("lag")(port)
+        until(lambda: not sessions_of(agent))
+        monkeypatch.setattr(f"{LoopMonitor.__module__}._MAX_SESSIONS", 2)
+        if not leave:
+            monkeypatch.setattr(f"{LoopMonitor.__module__}._GREETING_S", 0.3, raising=False)
+        silent = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(2)]
+        until(lambda: len(sessions_of(agent)) == 2)
+        monkeypatch.undo()
+        for session in sessions_of(agent):
+            assert session.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        for connection in silent:
+            while not leave and connection.recv(4096):
+                pass
+            connection.close()
+        until(lambda: not sessions_of(agent))
+        return asked("lag")(port)
+
+    async def main() -> list[str]:
+        with watched() as agent:
+            return await asyncio.to_thread(hold, agent)
+
+    assert "serving" in asyncio.run(main())[0]
+
+
+def test_a_client_that_types_too_far_ahead_is_hung_up_on() -> None:
+    """More than fits while its command is at work: others are served on, and `stop` stops."""
+
+    def talk(port: int) -> list[str]:
+        with Terminal(port) as pastes:
+            pastes.say("flame 60")
+            with suppress(OSError):
+                pastes.say("x" * 100_000)
+            pastes.rest()
+            return asked("lag")(port)
+
+    async def main() -> list[str]:
+        with watched() as agent:
+            answers = await meanwhile(talk, agent)
+        assert "loopwatch-console" not in [t.name for t in threading.enumerate()]
+        return answers
+
+    assert "serving" in asyncio.run(main())[0]
+
+
+def test_loops_of_one_process_share_a_port(caplog: pytest.LogCaptureFixture) -> None:
+    """The second one says whose console answers for it, which is no error, and it does."""
+    caplog.set_level(logging.INFO, "loopwatch")
+
+    async def second(port: int) -> str:
+        with watched(console_port=port, loop_name="second"):
+            return (await asyncio.to_thread(asked("lag --loop second"), port))[0]
+
+    async def main() -> tuple[int, str]:
+        with watched(loop_name="first", console_port=free_ports()) as agent:
+            port = port_of(agent)
+            return port, await asyncio.to_thread(lambda: asyncio.run(second(port)))
+
+    port, answer = asyncio.run(main())
+    assert "loop second: serving" in answer
+    assert [r.levelname for r in caplog.records if r.levelno > logging.INFO] == []
+    assert f"port {port} is the console of another loop" in caplog.text
+
+
 def test_a_taken_port_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     """The line says which port and what to do; the loop is watched, and nothing is left running."""
     told = Told()
@@ -576,20 +772,24 @@ def test_the_log_says_how_to_connect(caplog: pytest.LogCaptureFixture) -> None:
     assert "asks no password" in said["WARNING"]
 
 
-def test_stop_hangs_up_on_everybody(run_exact: Run) -> None:
-    """One who waits, one in the middle of `flame 60`, one who never said what terminal it has."""
+def test_stop_hangs_up_on_everybody() -> None:
+    """One who waits, one in the middle of `flame 60`, one who never said what terminal it has.
+
+    The thread is gone when `stop` returns, though no client says where its cursor is.
+    """
 
     async def main() -> None:
         agent = watched()
         port = port_of(agent)
-        waits = await asyncio.to_thread(Terminal, port)
+        waits = await asyncio.to_thread(Terminal, port, "xterm")
         burns = await asyncio.to_thread(Terminal, port)
         burns.say("flame 60")
         silent = socket.create_connection(("127.0.0.1", port), timeout=10)
-        while len(console_of(agent)._monitor._sessions) < 3:  # type: ignore[union-attr]
+        while len(sessions_of(agent)) < 3:
             await asyncio.sleep(0.01)
         tasks = asyncio.all_tasks()
         agent.stop()
+        assert "loopwatch-console" not in [t.name for t in threading.enumerate()]
         assert not is_open(port)
         for terminal in (waits, burns):
             assert b"looks in" not in await asyncio.to_thread(terminal.rest)
@@ -599,7 +799,39 @@ def test_stop_hangs_up_on_everybody(run_exact: Run) -> None:
         silent.close()
         assert asyncio.all_tasks() == tasks == {asyncio.current_task()}
 
-    run_exact(main())
+    asyncio.run(main())
+
+
+def test_stop_does_not_wait_for_the_import(child: Child, tmp_path: Path) -> None:
+    """While aiomonitor is being imported `stop` closes the port itself; the thread ends later."""
+    (tmp_path / "janus.py").write_text(
+        "import __main__\n__main__.begun.set()\n__main__.go_on.wait(10)\n"
+    )
+    done = child(
+        """
+        import socket, warnings
+        warnings.simplefilter("ignore")
+        begun, go_on = threading.Event(), threading.Event()
+        async def main():
+            agent = loopwatch.install(console=True, console_port=0)
+            port = agent._exporters[-1].port
+            await asyncio.to_thread(begun.wait, 10)
+            agent.stop()
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+                print("somebody listens")
+            except ConnectionRefusedError:
+                print("nobody listens")
+            console = [t for t in threading.enumerate() if t.name == "loopwatch-console"]
+            go_on.set()
+            for thread in console:
+                thread.join(10)
+                print("ended later", not thread.is_alive())
+        run(main())
+        """
+    )
+    assert done.stdout == "nobody listens\nended later True\n", done.stderr
+    assert "console on" not in done.stderr
 
 
 def test_stop_at_once_leaves_nothing() -> None:
@@ -684,6 +916,28 @@ def test_a_forked_child_lets_go_of_the_port(child: Child) -> None:
         """
     )
     assert done.stdout == "nobody listens\n", done.stderr
+
+
+def test_a_fork_waits_for_the_import(child: Child) -> None:
+    """A child that is forked while the console's thread imports aiomonitor can import it, too."""
+    done = child(
+        """
+        import warnings
+        warnings.simplefilter("ignore")
+        async def main():
+            with loopwatch.install(console=True, console_port=0):
+                while "aiomonitor" not in sys.modules:
+                    await asyncio.sleep(0)
+                pid = os.fork()
+                if pid == 0:
+                    signal.alarm(5)
+                    import aiomonitor
+                    os._exit(0)
+                print(os.waitpid(pid, 0)[1])
+        run(main())
+        """
+    )
+    assert done.stdout == "0\n", done.stderr
 
 
 def test_without_the_extra_installing_says_what_to_install(child: Child) -> None:

@@ -14,7 +14,6 @@ aiomonitor's own fail in the terminal of whoever types them; ours do not need th
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import socket
 import threading
@@ -27,6 +26,8 @@ from aiomonitor.termui.commands import interact  # type: ignore[import-untyped]
 from prompt_toolkit.contrib.telnet.server import TelnetConnection
 from prompt_toolkit.input import create_pipe_input
 
+from loopwatch.integrations.console.line import Line, QuietLoop, cut
+
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Coroutine
@@ -38,6 +39,8 @@ __all__ = ["LoopMonitor"]
 log = logging.getLogger("loopwatch")
 
 _MAX_SESSIONS: Final = 16
+# A telnet client has said what terminal it has in a few milliseconds.
+_GREETING_S: Final = 10.0
 # Python's console closes its server on the watched loop: that has to come round, or be closed.
 _GOODBYE_S: Final = 5.0
 _POLL_S: Final = 0.05
@@ -70,7 +73,7 @@ class LoopMonitor(Monitor):  # type: ignore[misc] # untyped
     def serve(self) -> None:
         """Serve until `request_stop`. Runs a loop of its own on the calling thread."""
         # Not what the host's policy makes: its loops may have properties of their own.
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        with asyncio.Runner(loop_factory=QuietLoop) as runner:
             runner.run(self._serve())
 
     def request_stop(self) -> None:
@@ -88,7 +91,7 @@ class LoopMonitor(Monitor):  # type: ignore[misc] # untyped
     def cut_off(self) -> None:
         """Break the connections: a client that does not read keeps the thread in `send`."""
         for connection in list(self._sessions.values()):
-            _shut(connection)
+            cut(connection)
 
     def forget(self) -> None:
         """Close what a forked child inherited, and leave its copy of the loop as it was."""
@@ -132,8 +135,6 @@ class LoopMonitor(Monitor):  # type: ignore[misc] # untyped
         if len(self._sessions) >= _MAX_SESSIONS:
             connection.close()
             return
-        # prompt_toolkit sends without asking how much was taken.
-        connection.setblocking(True)
         task = self._ui_loop.create_task(self._session(connection, address))
         self._sessions[task] = connection
         task.add_done_callback(self._ended)
@@ -147,17 +148,30 @@ class LoopMonitor(Monitor):  # type: ignore[misc] # untyped
             log.debug("loopwatch: a console session ended with %s", type(error).__name__)
 
     async def _session(self, connection: socket.socket, address: Any) -> None:
-        with create_pipe_input() as keys:
-            telnet = TelnetConnection(
-                connection,
-                address,
-                interact=functools.partial(interact, self),
-                server=None,  # type: ignore[arg-type] # it is kept and never asked
-                encoding="utf-8",
-                style=None,
-                vt100_input=keys,
-            )
-            await telnet.run_application()
+        async with asyncio.timeout(_GREETING_S) as greeting:
+
+            async def begin(telnet: TelnetConnection) -> None:
+                greeting.reschedule(None)
+                await interact(self, telnet)
+
+            def ended() -> None:
+                # Once `interact` runs it sees the end itself; until then nobody would.
+                if greeting.when() is not None and not greeting.expired():
+                    greeting.reschedule(self._ui_loop.time())
+
+            with create_pipe_input() as keys:
+                telnet = TelnetConnection(
+                    Line(connection, keys.fileno(), ended),  # type: ignore[arg-type] # all it uses of a socket
+                    address,
+                    interact=begin,
+                    server=None,  # type: ignore[arg-type] # it is kept and never asked
+                    encoding="utf-8",
+                    style=None,
+                    vt100_input=keys,
+                    # It would wait a second for the answer of a client that goes or knows none.
+                    enable_cpr=False,
+                )
+                await telnet.run_application()
 
     # aiomonitor's task hook, where it is asked for.
 
@@ -201,13 +215,6 @@ class LoopMonitor(Monitor):  # type: ignore[misc] # untyped
         made: asyncio.Future[Any] = super()._create_task(loop, coro, name=name, context=context)
         del self._created_tracebacks[made][-1:]  # this frame
         return made
-
-
-def _shut(connection: socket.socket) -> None:
-    try:
-        connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # closed already
 
 
 def _free_port(host: str) -> int:

@@ -6,16 +6,20 @@ takes half a second, so that is left to the thread. Nothing here runs on the loo
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import logging
 import os
 import socket
 import threading
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from loopwatch.errors import MissingExtraError
 from loopwatch.exporters.base import Exporter, Source
+from loopwatch.forklock import ForkLock
+from loopwatch.integrations.console.forkgate import IMPORTING
 from loopwatch.net import first_free, is_loopback
 from loopwatch.patience import patience_s
 
@@ -31,9 +35,8 @@ log = logging.getLogger("loopwatch")
 
 # `install` comes to its end before the import competes with it.
 _GRACE_S: Final = 0.05
-# In order, then by force.
-_STOP_S: Final = 0.2
-_CUT_OFF_S: Final = 0.2
+# What a command of aiomonitor's that is at work may delay the end by.
+_STOP_S: Final = 0.4
 _BACKLOG: Final = 8
 
 
@@ -57,7 +60,11 @@ class Console(Exporter):
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._ident = 0
-        # The port that is listened on; `None` where none could be had, and after `stop`.
+        # Whose the listener is: until the thread takes it over, `stop` closes it.
+        self._handover = ForkLock()
+        self._taken_over = False
+        # The address that is listened on; no port where none could be had, and after `stop`.
+        self.host = ""
         self.port: int | None = None
 
     def start(self, source: Source) -> None:
@@ -68,6 +75,15 @@ class Console(Exporter):
                 partial(_bound, config.console_host), config.console_port, config.console_port_count
             )
         except OSError as error:
+            shared = _port_of_ours(config) if error.errno == errno.EADDRINUSE else None
+            if shared is not None:
+                log.info(
+                    "loopwatch: this loop has no console of its own: port %d is the console of "
+                    "another loop of this process, and answers for this one with --loop NAME; "
+                    "console_port=0 gives each loop a console",
+                    shared,
+                )
+                return
             log.error(  # noqa: TRY400 - a traceback adds nothing to "port taken"
                 "loopwatch: the console cannot listen on %s:%d (%s); set console_port to a free "
                 "port, or console_port_count to the number of workers. The loop is watched, but "
@@ -77,7 +93,9 @@ class Console(Exporter):
                 os.strerror(error.errno) if error.errno else type(error).__name__,
             )
             return
+        self.host = config.console_host
         self.port = int(self._listener.getsockname()[1])
+        _CONSOLES.add(self)
         self._ident = threading.get_ident()
         self._thread = threading.Thread(
             target=self._run, args=(source,), name="loopwatch-console", daemon=True
@@ -85,24 +103,25 @@ class Console(Exporter):
         self._thread.start()
 
     def stop(self) -> None:
-        """Hang up, and wait for the thread for at most 0.4 s. Idempotent, any thread.
+        """Hang up, and wait for the thread, for at most 0.4 s. Idempotent, any thread.
 
+        A thread that is still importing is not waited for: it ends by itself when that is done.
         While somebody uses Python's console the thread ends once the loop has come round.
         """
         self._stopping.set()
         self.port = None
+        with self._handover:
+            if not self._taken_over:
+                self._close()
+                return
         monitor, thread = self._monitor, self._thread
         if monitor is not None:
             monitor.request_stop()
-        if thread is None:
-            self._close()
-        elif monitor is not None and monitor.needs_loop and self._ident == threading.get_ident():
-            pass  # the thread waits for this one
-        elif thread is not threading.current_thread():
+            monitor.cut_off()
+            if monitor.needs_loop and self._ident == threading.get_ident():
+                return  # the thread waits for this one
+        if thread is not None and thread is not threading.current_thread():
             thread.join(patience_s(_STOP_S))
-            if monitor is not None and thread.is_alive():
-                monitor.cut_off()
-                thread.join(patience_s(_CUT_OFF_S))
 
     def forget(self) -> None:
         """Close the inherited sockets in a forked child; the parent's console goes on."""
@@ -119,12 +138,18 @@ class Console(Exporter):
         try:
             if self._stopping.wait(_GRACE_S):
                 return
-            # Here and not at the top: half a second, and what fails here must not fail the host.
-            from loopwatch.integrations.console.commands import add_commands  # noqa: PLC0415
-            from loopwatch.integrations.console.monitor import LoopMonitor  # noqa: PLC0415
+            with IMPORTING:
+                if self._stopping.is_set():
+                    return
+                # Here and not at the top: half a second, and what fails here must not fail the
+                # host.
+                from loopwatch.integrations.console.commands import add_commands  # noqa: PLC0415
+                from loopwatch.integrations.console.monitor import LoopMonitor  # noqa: PLC0415
 
-            if self._stopping.is_set() or self._listener is None:
-                return
+            with self._handover:
+                if self._stopping.is_set() or self._listener is None:
+                    return
+                self._taken_over = True
             add_commands()
             monitor = LoopMonitor(self._loop, self._ident, self._listener, source.config)
             self._monitor = monitor
@@ -159,6 +184,19 @@ class Console(Exporter):
                 host,
                 ", and run code" if config.console_repl else "",
             )
+
+
+# A port can be another loop's of this process; forked children and stopped consoles have none.
+_CONSOLES: Final[weakref.WeakSet[Console]] = weakref.WeakSet()
+
+
+def _port_of_ours(config: Config) -> int | None:
+    """Return the port that another console of this process has of those that are wanted."""
+    wanted = range(config.console_port, config.console_port + config.console_port_count)
+    for console in tuple(_CONSOLES):
+        if console.host == config.console_host and console.port in wanted:
+            return console.port
+    return None
 
 
 def _bound(host: str, port: int) -> socket.socket:
