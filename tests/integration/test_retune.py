@@ -71,9 +71,11 @@ def test_a_threshold_above_the_hang_threshold_is_refused() -> None:
     """A hang is a long stall: /livez would never say so."""
 
     async def main() -> None:
-        with loopwatch.install(hang_threshold_s=2.0) as agent:
-            with pytest.raises(ConfigError, match="hang_threshold_s=2.0 is below"):
-                agent.set_stall_threshold(3.0)
+        with (
+            loopwatch.install(hang_threshold_s=2.0) as agent,
+            pytest.raises(ConfigError, match=r"hang_threshold_s=2\.0 is below"),
+        ):
+            agent.set_stall_threshold(3.0)
 
     asyncio.run(main())
 
