@@ -24,7 +24,7 @@ from loopwatch.exporters import Exporter, Source
 from loopwatch.forensics import Forensics
 from loopwatch.keeper import Keeper
 from loopwatch.ledger import Identity, Ledger
-from loopwatch.net import first_free
+from loopwatch.net import first_free, what_to_set
 from loopwatch.patch import Patch
 from loopwatch.probes.burst import Burst
 from loopwatch.probes.cpu import ThreadCpu
@@ -212,7 +212,14 @@ class Agent:
         or the hang threshold is lower: a hang is a long stall.
         """
         replace(self.config, stall_threshold_s=threshold_s)  # checked as the setting is
+        before_s = self._ledger.thresholds.stall_s
         self._ledger.thresholds = replace(self._ledger.thresholds, stall_s=float(threshold_s))
+        log.warning(
+            "loopwatch: stall threshold of loop %r is %g s from now on, it was %g s",
+            self.loop_name,
+            threshold_s,
+            before_s,
+        )
         self._watchdog.retune(round(threshold_s * NS_PER_S))
 
     @property
@@ -372,12 +379,12 @@ class Agent:
         except OSError as error:
             # The app matters more than its metrics: one clear line, and it runs on.
             log.error(  # noqa: TRY400 - a traceback adds nothing to "port taken"
-                "loopwatch: cannot listen on %s:%s (%s); set http_port to a free port, or 0 to "
-                "have one picked, and http_port_count to the number of workers or more. The loop "
-                "is watched, but not served here",
+                "loopwatch: cannot listen on %s:%s (%s); %s. The loop is watched, but not served "
+                "here",
                 host,
                 self._ports(),
                 error.strerror or error,
+                what_to_set(error, "http"),
             )
             return
         self._view = View(

@@ -311,9 +311,12 @@ class Config:
         for name in values:
             if name not in known:
                 raise ConfigError(_unknown(name, sorted(known)))
+        rows = {row.name: row for row in settings()}
         for name, value in values.items():
             if isinstance(value, list):
                 values[name] = tuple(value)
+            elif isinstance(value, str) and isinstance(rows[name].default, tuple):
+                values[name] = rows[name].kind.parse(value)  # as in the variable
         return cls(**values)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["first_free", "is_loopback"]
+__all__ = ["first_free", "is_loopback", "what_to_set"]
 
 T = TypeVar("T")
 
@@ -28,6 +28,16 @@ def first_free(bind: Callable[[int], T], port: int, count: int) -> T:
             if error.errno != errno.EADDRINUSE:
                 raise
     return bind(last)
+
+
+def what_to_set(error: OSError, what: str) -> str:
+    """Return which of the settings `what_host`, `what_port`, `what_port_count` to change."""
+    if error.errno in {errno.EADDRINUSE, errno.EACCES}:
+        return (
+            f"set {what}_port to a free port, or 0 to have one picked, and {what}_port_count to "
+            "the number of workers or more"
+        )
+    return f"set {what}_host to an address of this machine"
 
 
 def is_loopback(host: str) -> bool:

@@ -17,20 +17,21 @@ def look(at_s: float, tasks: int | None = None, **counts: int) -> Look:
     ("before", "now", "growth"),
     [
         ([], look(0, poll=5), None),
-        ([look(0, poll=5)], look(2, poll=500), None),
-        ([look(0, poll=5)], look(30, poll=105), 200.0),
+        ([look(0, poll=5)], look(59, poll=500), None),
+        ([look(0, poll=5)], look(90, poll=305), 200.0),
         ([look(0, poll=105)], look(60, poll=5), -100.0),
         ([look(0, poll=5)], look(60, poll=5), 0.0),
         ([look(0, other=1)], look(60, other=1, poll=25), 25.0),
-        ([look(0, poll=0), look(150, poll=50), look(300, poll=100)], look(310, poll=100), 19.4),
+        ([look(0, poll=0), look(150, poll=50), look(300, poll=100)], look(310, poll=100), 18.8),
+        ([look(0, poll=0), look(10, poll=1500)], look(75, poll=1500), 0.0),
         ([look(0, poll=0), look(300, poll=100), look(600, poll=100)], look(610, poll=100), 0.0),
     ],
-    ids=["first", "too-soon", "grows", "shrinks", "steady", "new", "window", "long-ago"],
+    ids=["first", "too-soon", "grows", "shrinks", "steady", "new", "window", "burst", "long-ago"],
 )
 def test_growth_is_per_minute_over_the_last_minutes(
     before: list[Look], now: Look, growth: float | None
 ) -> None:
-    """From the oldest look of five minutes; unknown with one look, or two in a row."""
+    """From the oldest look of five minutes, or from a minute ago; unknown before that."""
     watch = GrowthWatch()
     for then in before:
         watch.add(then)

@@ -14,9 +14,9 @@ from loopwatch.clock import NS_PER_S
 
 __all__ = ["GrowthWatch", "Look", "listed"]
 
-# Growth is over this long, and told from this long on: two looks in a row say little.
+# Growth is over this long, and told from this long on: a burst is no growth.
 _WINDOW_NS: Final = 5 * 60 * NS_PER_S
-_SHORTEST_NS: Final = 5 * NS_PER_S
+_SHORTEST_NS: Final = 60 * NS_PER_S
 _APART_NS: Final = _WINDOW_NS // 32
 _PER_MINUTE: Final = 60 * NS_PER_S
 # Of an estimate, changes below so many times its error are noise.
@@ -74,11 +74,21 @@ class GrowthWatch:
         self._looks = looks
 
     def per_minute(self, look: Look, group: Hashable) -> float | None:
-        """Return by how many tasks a minute a group grew; `None` if that is not known."""
-        then = next(iter(self._looks), look)
-        passed_ns = look.at_ns - then.at_ns
-        if passed_ns < _SHORTEST_NS:
+        """Return by how many tasks a minute a group grew; `None` if that is not known.
+
+        Over all that is remembered or over the last minute, whichever is nearer to none: what came
+        in one burst grows no more.
+        """
+        old = [then for then in self._looks if look.at_ns - then.at_ns >= _SHORTEST_NS]
+        if not old:
             return None
+        rates = [self._rate(then, look, group) for then in (old[0], old[-1])]
+        known = [rate for rate in rates if rate is not None]
+        return min(known, key=abs) if len(known) == len(rates) else None
+
+    @staticmethod
+    def _rate(then: Look, look: Look, group: Hashable) -> float | None:
+        passed_ns = look.at_ns - then.at_ns
         grown = look.estimate(group) - then.estimate(group)
         if grown and abs(grown) < _SIGMAS * math.hypot(look.error(group), then.error(group)):
             return None

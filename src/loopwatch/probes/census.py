@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from loopwatch.model import Location
 from loopwatch.probes.awaits import code_of, foreign_name, frame_of, has_begun, step
-from loopwatch.probes.stacks import _WRAPPERS, FrameNamer, Position, _wrapped
+from loopwatch.probes.stacks import WRAPPERS, FrameNamer, Position, wrapped
 from loopwatch.probes.task_sites import site_of
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class _Code:
         self.code = code
         self.module = module
         self.in_app = in_app
-        self.wraps = code.co_name in _WRAPPERS
+        self.wraps = code.co_name in WRAPPERS
         self.lines: dict[int, int] = {}
 
 
@@ -160,7 +160,7 @@ class TaskReader:
             name = coro.__qualname__
             if type(name) is not str:
                 name = str.__str__(name)  # a subclass may hash and print itself
-            inner = _wrapped(coro, name) if known.wraps else None
+            inner = wrapped(coro, name) if known.wraps else None
             if inner is None:
                 return name, known, coro
             coro = inner
@@ -179,7 +179,7 @@ class TaskReader:
         for _ in range(_DEPTH):
             # Most are coroutines, and of these there are many: no call that can be done without.
             if type(coro) is CoroutineType:
-                code, inner = coro.cr_code, coro.cr_await
+                code, inner = coro.cr_code, coro.cr_await if coro.cr_suspended else None
             else:
                 code, inner = step(coro)
             if code is not None:

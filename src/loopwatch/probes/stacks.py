@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_FRAMES",
+    "WRAPPERS",
     "Capture",
     "FrameNamer",
     "Position",
@@ -36,6 +37,7 @@ __all__ = [
     "source_line",
     "stacks_work",
     "task_info",
+    "wrapped",
 ]
 
 # Innermost frames kept of a stack; deeper recursion repeats itself.
@@ -202,7 +204,7 @@ class FrameNamer:
 
 # Functions that only wrap a coroutine, in their variable `coro`: opentelemetry-instrumentation-
 # asyncio's and aiomonitor's.
-_WRAPPERS: Final = frozenset({"trace_coroutine", "_coro_wrapper"})
+WRAPPERS: Final = frozenset({"trace_coroutine", "_coro_wrapper"})
 
 
 def task_info(task: asyncio.Task[Any]) -> TaskInfo:
@@ -210,7 +212,7 @@ def task_info(task: asyncio.Task[Any]) -> TaskInfo:
     coro: Any = task.get_coro()
     module, name = _coroutine(coro)
     for _ in range(8):
-        inner = _wrapped(coro, name)
+        inner = wrapped(coro, name)
         if inner is None:
             break
         coro = inner
@@ -224,10 +226,10 @@ def _coroutine(coro: Any) -> tuple[str, str]:
     return _module(frame) if frame is not None else "", name
 
 
-def _wrapped(coro: Any, name: str) -> Any:
+def wrapped(coro: Any, name: str) -> Any:
     """Return the coroutine inside one that only wraps it; `None` if this one is the host's own."""
     frame = getattr(coro, "cr_frame", None)
-    if frame is None or name.rpartition(".")[2] not in _WRAPPERS:
+    if frame is None or name.rpartition(".")[2] not in WRAPPERS:
         return None
     inner = variable(frame, "coro")
     return inner if asyncio.iscoroutine(inner) else None

@@ -86,7 +86,8 @@ class StallDialog {
     this.title = element("h2", { id: "stall-title" });
     this.leave = element("button", { type: "button", class: "close", id: "stall-close" }, "Close");
     this.leave.addEventListener("click", () => dialog.close());
-    this.copy = copyButton(() => this.record);
+    // What is copied is the newest, whatever is being read.
+    this.copy = copyButton(() => this.latest ?? this.record);
     this.newer = element("button", { type: "button", class: "newer", id: "stall-newer" });
     this.newer.addEventListener("click", () => this.renew());
     this.note = element("p", { id: "stall-note" });
@@ -94,7 +95,7 @@ class StallDialog {
     this.head = element("div", { class: "sheet-head" }, [this.title, this.leave, this.copy, this.newer]);
     dialog.append(element("div", { class: "sheet" }, [this.head, this.note, this.body]));
     dialog.addEventListener("close", () => {
-      this.id = this.record = null;
+      this.id = this.record = this.latest = null;
       this.body.replaceChildren();
     });
     // A click beside it closes it, as Escape does.
@@ -106,6 +107,7 @@ class StallDialog {
   /** Shows what the page knows at once: the process may be late with the rest. */
   async open(id) {
     this.id = id;
+    this.latest = null;
     this.gone = false;
     this.copy.disabled = true;
     this.show(this.known(id));
@@ -125,6 +127,21 @@ class StallDialog {
     const over = now.phase === "final";
     this.newer.hidden = knownOf(now) === knownOf(this.record);
     say(this.newer, over ? "It is over: show the final record" : "More is known now: show it");
+    if (!over) return;
+    say(this.note, `It is over, after ${duration(now.duration_s)}: below is what was known at ` +
+      `${duration(this.record.duration_s)}.`);
+    if (!this.latest) await this.fetchLatest();
+  }
+
+  async fetchLatest() {
+    const { id } = this;
+    try {
+      const response = await recordOf(id);
+      const record = response.ok ? await response.json() : null;
+      if (this.id === id && record?.phase === "final") this.latest = record;
+    } catch {
+      // The next answer of the page tries again.
+    }
   }
 
   async renew() {

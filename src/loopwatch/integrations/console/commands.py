@@ -119,7 +119,7 @@ def stalls(agent: Agent, wanted: int) -> Iterable[str]:
     return stalls_page(agent.loop_name, known, wanted, active_s, _paint())
 
 
-@_command("stall", click.argument("wanted", metavar="ID|last"))
+@_command("stall", click.argument("wanted", metavar="ID|last", default="last"))
 def stall(agent: Agent, wanted: str) -> Iterable[str]:
     """Show all of one stall: the start of its id will do, or 'last'"""
     known, _ = _known(agent)

@@ -20,7 +20,7 @@ from loopwatch.errors import MissingExtraError
 from loopwatch.exporters.base import Exporter, Source
 from loopwatch.forklock import ForkLock
 from loopwatch.integrations.console.forkgate import IMPORTING
-from loopwatch.net import first_free, is_loopback
+from loopwatch.net import first_free, is_loopback, what_to_set
 from loopwatch.patience import patience_s
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ class Console(Exporter):
                 )
                 return
             log.error(  # noqa: TRY400 - a traceback adds nothing to "port taken"
-                "loopwatch: the console cannot listen on %s:%d (%s); set console_port to a free "
-                "port, or console_port_count to the number of workers. The loop is watched, but "
+                "loopwatch: the console cannot listen on %s:%d (%s); %s. The loop is watched, but "
                 "has no console",
                 config.console_host,
                 config.console_port,
                 os.strerror(error.errno) if error.errno else type(error).__name__,
+                what_to_set(error, "console"),
             )
             return
         self.host = config.console_host
