@@ -305,6 +305,11 @@ class Forensics:
         """Return what the native sampler wrote down since the last call."""
         return self._sampler.collect()[:_SHOTS] if self._sampler is not None else []
 
+    def back_off(self) -> None:
+        """Shoot later from now on: the watchdog was late for want of a CPU, not of the GIL."""
+        if self._sampler is not None:
+            self._sampler.back_off()
+
     def seen_in(self, shot: Shot, base_depth: int) -> Seen | None:
         """Return a shot as a look; `None` if it shows nothing but what runs the loop."""
         frames = shot.frames

@@ -328,6 +328,8 @@ class Watchdog:
     def _attach_shots(self, decision: Decision[Seen]) -> None:
         """Give the stacks that were taken without us to the stretch they must be of."""
         shots = self._forensics.shots()
+        if shots and not self._forensics.kept_from_gil:
+            self._forensics.back_off()
         tracks = [*decision.closed]
         if self._tracker.current is not None:
             tracks.append(self._tracker.current)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from loopwatch.clock import NS_PER_S
 from loopwatch.probes.cpu import ThreadCpu
 from loopwatch.probes.native_stacks import (
     NativeFrame,
@@ -72,7 +73,8 @@ CALLS = {
 def sampler_of(thread: threading.Thread) -> Iterator[NativeSampler]:
     assert thread.ident is not None
     assert thread.native_id is not None
-    sampler = NativeSampler(thread.native_id)
+    # Soon and often: nothing of a host is at risk here, and the usual times take seconds.
+    sampler = NativeSampler(thread.native_id, grace_ns=8_000_000, interval_ns=20_000_000)
     try:
         yield sampler
     finally:
@@ -384,7 +386,8 @@ def action_of(signum):
     assert ctypes.PyDLL(None).sigaction(signum, None, ctypes.byref(action)) == 0
     return action[0] or 0
 
-sampler = NativeSampler(threading.get_native_id())
+TRIAL = {"grace_ns": 8_000_000, "interval_ns": 20_000_000}
+sampler = NativeSampler(threading.get_native_id(), **TRIAL)
 """
 
 
@@ -683,3 +686,17 @@ def test_a_thread_that_has_ended_is_refused_and_nothing_more() -> None:
     with pytest.raises(NativeSamplerError):
         NativeSampler(thread.native_id)
     assert ThreadCpu(thread.native_id).read_ns() is None
+
+
+def test_a_shot_that_met_python_code_makes_the_next_come_later() -> None:
+    """Each doubles the wait, up to some seconds."""
+    sampler = NativeSampler(threading.get_native_id())
+    try:
+        waits = []
+        for _ in range(7):
+            sampler.arm(0)
+            waits.append(sampler.after_ns / NS_PER_S)
+            sampler.back_off()
+        assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 3.2]
+    finally:
+        sampler.stop()

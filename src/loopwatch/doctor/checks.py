@@ -74,6 +74,8 @@ _OLDEST_UVLOOP: Final = (0, 19)
 # A thread is found where it waits within milliseconds, on any machine that is not overloaded.
 _PATIENCE_S: Final = 0.5
 _POLL_S: Final = 0.002
+# Nothing of the host runs here that could be met in a bad moment.
+_GRACE_NS: Final = 5_000_000
 _NAP_S: Final = 0.1
 # Coarser than this, durations of stalls are too.
 _COARSE_S: Final = 0.001
@@ -365,7 +367,7 @@ def _native(here: Here) -> Result:
     if _is_free_threaded():
         return _missing("a free-threaded build has no GIL to keep")
     try:
-        sampler = NativeSampler(threading.get_native_id())
+        sampler = NativeSampler(threading.get_native_id(), grace_ns=_GRACE_NS)
     except NativeSamplerError as error:
         return here.failed(str(error))
     try:

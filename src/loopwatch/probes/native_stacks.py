@@ -29,10 +29,12 @@ from loopwatch.probes.cpu import thread_clock
 
 __all__ = ["NativeFrame", "NativeSampler", "NativeSamplerError", "Shot", "parse_dumps"]
 
-# The timer fires this much CPU time after the watchdog should have run; it needs 5 ms for the GIL.
-_GRACE_NS: Final = 8_000_000
-# And again and again at this interval, until somebody puts it off.
-_INTERVAL_NS: Final = 20_000_000
+# The timer fires this much CPU time after the watchdog should have run. It needs 5 ms for the GIL
+# and, on a busy machine, some more for a CPU: a shot must not meet Python code (decision 0017).
+_GRACE_NS: Final = 100_000_000
+_LONGEST_GRACE_NS: Final = 3_200_000_000
+# And again at this interval, until somebody puts it off.
+_INTERVAL_NS: Final = 1_000_000_000
 # What a pipe holds; a dump of a deep stack is 10 kB. What does not fit is not written.
 _PIPE_BYTES: Final = 65_536
 _SIGEV_THREAD_ID: Final = 4
@@ -89,7 +91,12 @@ class _TimerSpec(ctypes.Structure):
 class NativeSampler:
     """Samples one thread. `arm` may be called from any thread, the rest from the watchdog's."""
 
-    def __init__(self, native_id: int) -> None:
+    def __init__(
+        self, native_id: int, *, grace_ns: int = _GRACE_NS, interval_ns: int = _INTERVAL_NS
+    ) -> None:
+        """Sample the thread `native_id`; other times than the usual are for trials."""
+        self._grace_ns = grace_ns
+        self._interval_ns = interval_ns
         if sys.platform != "linux":
             raise NativeSamplerError("needs Linux timers")
         # PyDLL keeps the GIL: the calls take a microsecond.
@@ -134,7 +141,7 @@ class NativeSampler:
 
         `on_loop` says who calls: the loop and the watchdog each have a buffer of their own.
         """
-        self.after_ns = after_ns = max(after_ns, 0) + _GRACE_NS
+        self.after_ns = after_ns = max(after_ns, 0) + self._grace_ns
         spec = self._specs[on_loop]
         spec.value_s, spec.value_ns = divmod(after_ns, NS_PER_S)
         reference = ctypes.byref(spec)
@@ -143,6 +150,10 @@ class NativeSampler:
         if timer is not None:
             self._settime(timer, 0, reference, None)
 
+    def back_off(self) -> None:
+        """Wait twice as long from now on: a shot met a thread that had not kept the GIL."""
+        self._grace_ns = min(_LONGEST_GRACE_NS, 2 * self._grace_ns)
+
     def collect(self) -> list[Shot]:
         """Return the shots since the last call, oldest first."""
         text = self._drain()
@@ -150,7 +161,7 @@ class NativeSampler:
             return []
         # Those who armed it meanwhile did so after the last shot: any earlier time is as good.
         return [
-            Shot(self.after_ns + number * _INTERVAL_NS, frames, whole)
+            Shot(self.after_ns + number * self._interval_ns, frames, whole)
             for number, (frames, whole) in enumerate(parse_dumps(text))
         ]
 
@@ -234,9 +245,8 @@ class NativeSampler:
                 return signum
         raise NativeSamplerError("every real-time signal is taken")
 
-    @staticmethod
-    def _spec() -> _TimerSpec:
-        return _TimerSpec(*divmod(_INTERVAL_NS, NS_PER_S), 0, 0)
+    def _spec(self) -> _TimerSpec:
+        return _TimerSpec(*divmod(self._interval_ns, NS_PER_S), 0, 0)
 
 
 def parse_dumps(text: bytes) -> list[tuple[tuple[NativeFrame, ...], bool]]:
