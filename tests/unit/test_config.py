@@ -43,7 +43,7 @@ def test_defaults_are_the_documented_thresholds() -> None:
         ("http_host", ""),
         ("stall_log", 3),
         ("loop_name", None),
-        ("exporters", "log"),
+        ("exporters", 3),
     ],
 )
 def test_a_bad_value_names_the_setting_its_value_and_what_is_allowed(
@@ -129,3 +129,9 @@ def test_the_help_of_exporters_names_all_of_them() -> None:
     """Whoever reads the table of settings finds every name that may be given."""
     (row,) = [row for row in settings() if row.name == "exporters"]
     assert all(name in row.help for name in EXPORTERS)
+
+
+def test_a_list_of_names_may_be_the_text_of_its_variable() -> None:
+    """One name, or several with commas: what is right in the environment is right in Python."""
+    assert Config.of(exporters="log").exporters == ("log",)
+    assert Config.of(in_app_include="a, b").in_app_include == ("a", "b")

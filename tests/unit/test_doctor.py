@@ -88,7 +88,7 @@ def test_a_sampler_that_cannot_start(
 ) -> None:
     """It is broken where it should work and missing elsewhere, with the reason in both."""
 
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise NativeSamplerError("every real-time signal is taken")
 
     monkeypatch.setattr(checks, "NativeSampler", refuse)
@@ -100,7 +100,7 @@ def test_a_sampler_that_brings_nothing_is_broken(monkeypatch: pytest.MonkeyPatch
     """A timer that can be made but does not fire is not taken for one that works."""
 
     class Silent:
-        def __init__(self, *_: Any) -> None:
+        def __init__(self, *_: Any, **__: Any) -> None:
             self.signum = 63
 
         def arm(self, after_ns: int) -> None: ...
