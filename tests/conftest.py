@@ -48,6 +48,10 @@ def _opaque_loop() -> asyncio.AbstractEventLoop:
     return asyncio.SelectorEventLoop(OpaqueSelector())  # type: ignore[arg-type]
 
 
+# What the sampler does is tested on every Python it can be switched on for; the default asks for
+# one on which faulthandler is safe (decision 0017). Child processes inherit it.
+os.environ.setdefault("LOOPWATCH_NATIVE_SAMPLER", "on")
+
 FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.SelectorEventLoop,
     "opaque": _opaque_loop,

@@ -30,7 +30,7 @@ from loopwatch.probes.burst import Burst
 from loopwatch.probes.cpu import ThreadCpu
 from loopwatch.probes.executors import ExecutorProbe
 from loopwatch.probes.gc import GcProbe
-from loopwatch.probes.native_stacks import NativeSampler, NativeSamplerError
+from loopwatch.probes.native_stacks import NativeSampler, NativeSamplerError, why_not
 from loopwatch.probes.stacks import FrameNamer
 from loopwatch.probes.task_sites import TaskSites
 from loopwatch.probes.tasks import task_counter
@@ -480,6 +480,13 @@ def _start_sampler(config: Config, alarm: Alarm) -> tuple[NativeSampler | None, 
     """Return the sampler of native stacks, if it is wanted and works, and what to say of it."""
     if config.native_sampler == "off":
         return None, "off"
+    wanted = config.native_sampler == "on"
+    reason = why_not(accept_risk=wanted)
+    if reason is not None:
+        log.log(
+            logging.WARNING if wanted else logging.DEBUG, "loopwatch: no native stacks: %s", reason
+        )
+        return None, "unavailable"
     try:
         sampler = NativeSampler(threading.get_native_id())
     except NativeSamplerError as error:

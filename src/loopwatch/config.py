@@ -162,9 +162,10 @@ class Config:
     max_samples: int = _setting(32, _count(1, 1000), "samples", "stack samples taken of one stall")
     native_sampler: str = _setting(
         "auto",
-        _choice("auto", "off"),
+        _choice("auto", "on", "off"),
         "mode",
-        "sample C calls that keep the GIL, by a timer signal to the loop thread; off: no signal",
+        "sample C calls that keep the GIL, by a timer signal to the loop thread; auto: from "
+        "CPython 3.13.1 on, as faulthandler may crash before; on: accept that; off: no signal",
     )
     in_app_include: tuple[str, ...] = _setting(
         (),

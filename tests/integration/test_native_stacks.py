@@ -29,10 +29,14 @@ from loopwatch.probes.native_stacks import (
     NativeSamplerError,
     Shot,
     parse_dumps,
+    why_not,
 )
 from tests.conftest import Child
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux timers")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="needs Linux timers"),
+    pytest.mark.skipif(why_not(accept_risk=True) is not None, reason="faulthandler crashes here"),
+]
 
 # CPU time of a C call that is sure to be sampled, several times.
 LONG_NS = 150_000_000
@@ -700,3 +704,25 @@ def test_a_shot_that_met_python_code_makes_the_next_come_later() -> None:
         assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 3.2]
     finally:
         sampler.stop()
+
+
+@pytest.mark.parametrize(
+    ("version", "by_default", "accepted"),
+    [
+        ((3, 11, 7), False, True),
+        ((3, 12, 10), False, True),
+        ((3, 13, 0), False, False),
+        ((3, 13, 1), True, True),
+        ((3, 14, 0), True, True),
+    ],
+)
+def test_it_is_on_where_faulthandler_is_safe(
+    version: tuple[int, int, int],
+    by_default: bool,
+    accepted: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before 3.13.1 only who accepts the risk has it, and nobody on 3.13.0."""
+    monkeypatch.setattr(sys, "version_info", (*version, "final", 0))
+    assert (why_not() is None) == by_default
+    assert (why_not(accept_risk=True) is None) == accepted

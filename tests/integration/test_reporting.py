@@ -15,6 +15,7 @@ import pytest
 import loopwatch
 from loopwatch import Stall
 from loopwatch.probes.debugger import DebuggerProbe
+from loopwatch.probes.native_stacks import why_not
 from tests.conftest import Run, Told, settle
 
 
@@ -179,7 +180,10 @@ def test_build_info_says_whether_native_stacks_work(run_exact: Run) -> None:
         with loopwatch.install(exporters=[], native_sampler=setting) as agent:
             return agent.snapshot().native_sampler
 
-    assert run_exact(main("auto")) == ("on" if sys.platform == "linux" else "unavailable")
+    works = sys.platform == "linux"
+    assert run_exact(main("auto")) == ("on" if works and not why_not() else "unavailable")
+    accepted = not why_not(accept_risk=True)
+    assert run_exact(main("on")) == ("on" if works and accepted else "unavailable")
     assert run_exact(main("off")) == "off"
 
 

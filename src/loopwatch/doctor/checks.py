@@ -29,7 +29,7 @@ from loopwatch.errors import ConfigError
 from loopwatch.probes.cpu import ThreadCpu
 from loopwatch.probes.debugger import DebuggerProbe
 from loopwatch.probes.kernel import KernelThread, ThrottleProbe
-from loopwatch.probes.native_stacks import NativeSampler, NativeSamplerError
+from loopwatch.probes.native_stacks import NativeSampler, NativeSamplerError, why_not
 from loopwatch.probes.stacks import Capture, stacks_work
 from loopwatch.probes.variables import variable
 from loopwatch.sensors import EXACT, Alarm
@@ -366,6 +366,9 @@ def _native(here: Here) -> Result:
         return Result(Status.OFF, "switched off by native_sampler='off'")
     if _is_free_threaded():
         return _missing("a free-threaded build has no GIL to keep")
+    reason = why_not(accept_risk=here.config.native_sampler == "on")
+    if reason is not None:
+        return _missing(reason)
     try:
         sampler = NativeSampler(threading.get_native_id(), grace_ns=_GRACE_NS)
     except NativeSamplerError as error:

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run all trials on a loop of that kind."""
     parser = argparse.ArgumentParser(prog="python -m loopwatch.doctor.child")
     parser.add_argument("--loop", choices=LOOPS, default="asyncio")
-    parser.add_argument("--native-sampler", choices=("auto", "off"), default="auto")
+    parser.add_argument("--native-sampler", choices=("auto", "on", "off"), default="auto")
     parser.add_argument("--missing", action="append", default=[])
     arguments = parser.parse_args(argv)
     # A parent that is killed while it has this process stopped leaves nobody to continue it, and a

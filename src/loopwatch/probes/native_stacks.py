@@ -27,7 +27,14 @@ from typing import Any, Final, NamedTuple
 from loopwatch.clock import NS_PER_S
 from loopwatch.probes.cpu import thread_clock
 
-__all__ = ["NativeFrame", "NativeSampler", "NativeSamplerError", "Shot", "parse_dumps"]
+__all__ = [
+    "NativeFrame",
+    "NativeSampler",
+    "NativeSamplerError",
+    "Shot",
+    "parse_dumps",
+    "why_not",
+]
 
 # The timer fires this much CPU time after the watchdog should have run. It needs 5 ms for the GIL
 # and, on a busy machine, some more for a CPU: a shot must not meet Python code (decision 0017).
@@ -67,6 +74,23 @@ class Shot(NamedTuple):
     cpu_ns: int
     frames: tuple[NativeFrame, ...]
     whole: bool
+
+
+def why_not(*, accept_risk: bool = False) -> str | None:
+    """Return why no stack may be asked for in the middle of a C call here; `None` if it may.
+
+    Before 3.13.1 `faulthandler` can crash when it interrupts Python code that makes or ends frames;
+    3.13.0 does so for certain while locals are freed (cpython #123967; decision 0017).
+    """
+    version = sys.version_info[:3]
+    if version == (3, 13, 0):
+        return "faulthandler crashes on CPython 3.13.0 (gh-123967): update to 3.13.1 or later"
+    if version < (3, 13, 1) and not accept_risk:
+        return (
+            "faulthandler may crash the process before CPython 3.13.1: update, or accept that with "
+            "native_sampler='on'"
+        )
+    return None
 
 
 class _SigEvent(ctypes.Structure):
