@@ -22,8 +22,9 @@ from loopwatch.probes.native_stacks import NativeSamplerError
 from tests.unit.factories import stall
 
 BY_NAME = {trial.name: trial for trial in TRIALS}
-HERE = Here({}, Config(), all_should_work=True)
-ELSEWHERE = Here({}, Config(), all_should_work=False)
+ACCEPTED = Config(native_sampler="on")  # else it is off before 3.13.1
+HERE = Here({}, ACCEPTED, all_should_work=True)
+ELSEWHERE = Here({}, ACCEPTED, all_should_work=False)
 BEGAN_S = 50.0
 
 
@@ -113,6 +114,14 @@ def test_a_sampler_that_brings_nothing_is_broken(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(checks, "NativeSampler", Silent)
     finding = found("native sampler")
     assert (finding.status, finding.detail) == (Status.BROKEN, "the timer brought no stack")
+
+
+def test_a_sampler_that_is_not_safe_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 3.13.1 the row says why, and what accepts the risk."""
+    monkeypatch.setattr(sys, "version_info", (3, 12, 9, "final", 0))
+    finding = found("native sampler", Here({}, Config(), all_should_work=True))
+    assert finding.status is Status.MISSING
+    assert "native_sampler='on'" in finding.detail
 
 
 def test_a_sampler_that_is_switched_off() -> None:
