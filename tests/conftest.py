@@ -187,6 +187,12 @@ class Told:
 
 
 @pytest.fixture
+def no_shots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go without native stacks, where coroutines by the ten thousand end at once (decision 0017)."""
+    monkeypatch.setenv("LOOPWATCH_NATIVE_SAMPLER", "off")
+
+
+@pytest.fixture
 def told() -> Told:
     """An `on_stall` that remembers."""
     return Told()

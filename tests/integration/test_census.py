@@ -17,6 +17,8 @@ from loopwatch.model import Executor
 from loopwatch.probes.tasks import task_counter
 from tests.conftest import Run
 
+pytestmark = pytest.mark.usefixtures("no_shots")
+
 
 async def sleepers(count: int) -> list[asyncio.Task[None]]:
     tasks = [asyncio.create_task(asyncio.sleep(60)) for _ in range(count)]

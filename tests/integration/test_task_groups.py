@@ -24,6 +24,8 @@ from tests.unit.factories import ledger
 
 HERE = "tests/integration/test_task_groups.py"
 
+pytestmark = pytest.mark.usefixtures("no_shots")
+
 
 def line_of(function: Any, offset: int = 1) -> str:
     """Return file:line of a line of a function, as a group has it."""

@@ -21,6 +21,8 @@ from tests.integration.test_task_groups import Waits, end
 
 HERE = "tests/integration/test_task_sites.py"
 
+pytestmark = pytest.mark.usefixtures("no_shots")
+
 needs_eager = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
 
 
