@@ -188,7 +188,7 @@ class Told:
 
 @pytest.fixture
 def no_shots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Go without native stacks, where coroutines by the ten thousand end at once (decision 0017)."""
+    """Go without native stacks, where coroutines end by the ten thousand (decision 0017)."""
     monkeypatch.setenv("LOOPWATCH_NATIVE_SAMPLER", "off")
 
 
