@@ -211,7 +211,7 @@ def test_each_kind_of_trouble_reaches_the_pager_and_resolves(tmp_path: Path, new
             assert child.stdout is not None
             spans[kind] = (float(child.stdout.readline()), float(child.stdout.readline()))
         wanted = set(WRONG.items())
-        wait_for("every alert", lambda: wanted <= set(told(hook)), 20)
+        wait_for("every alert", lambda: wanted <= set(told(hook)), 60)
         wait_for(
             "all to be resolved",
             lambda: all(alert.resolved_at for alert in told(hook).values()) and not server.alerts(),

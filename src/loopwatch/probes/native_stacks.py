@@ -36,12 +36,11 @@ __all__ = [
     "why_not",
 ]
 
-# The timer fires this much CPU time after the watchdog should have run. It needs 5 ms for the GIL
-# and, on a busy machine, some more for a CPU: a shot must not meet Python code (decision 0017).
-_GRACE_NS: Final = 100_000_000
+# The timer fires this much CPU time after the watchdog should have run; it needs 5 ms for the GIL.
+_GRACE_NS: Final = 8_000_000
 _LONGEST_GRACE_NS: Final = 3_200_000_000
 # And again at this interval, until somebody puts it off.
-_INTERVAL_NS: Final = 1_000_000_000
+_INTERVAL_NS: Final = 20_000_000
 # What a pipe holds; a dump of a deep stack is 10 kB. What does not fit is not written.
 _PIPE_BYTES: Final = 65_536
 _SIGEV_THREAD_ID: Final = 4
