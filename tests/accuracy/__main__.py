@@ -31,9 +31,6 @@ from tests.accuracy.table import (
     total_rows,
 )
 
-# What is judged is all that loopwatch can do; the children inherit it (decision 0017).
-os.environ.setdefault("LOOPWATCH_NATIVE_SAMPLER", "on")
-
 PAGE: Final = Path(__file__).parent.parent.parent / "docs" / "reference" / "accuracy.md"
 _FAMILIES: Final = {
     "waits": "Waits: sleeping, files, databases",

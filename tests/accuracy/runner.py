@@ -50,6 +50,8 @@ def _play_once(case: Case, loop: str, seed: int) -> Verdict:
 
 def _start(case: Case, loop: str, seed: int, *more: str) -> subprocess.Popen[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LOOPWATCH_")}
+    # What is judged is all that loopwatch can do (decision 0017).
+    kept["LOOPWATCH_NATIVE_SAMPLER"] = "on"
     command = [sys.executable, "-m", "tests.accuracy.child", case.name]
     return subprocess.Popen(
         [*command, "--loop", loop, "--seed", str(seed), *more],
