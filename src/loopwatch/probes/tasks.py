@@ -3,7 +3,7 @@
 `asyncio.all_tasks()` costs 30 ms per 100,000 tasks with the GIL held: called at a fixed rate it
 is the stall. So:
 
-- CPython 3.11 to 3.13 keep tasks in a weak set. Up to `SAMPLE` tasks it is walked: an exact
+- CPython 3.11 to 3.13 keep tasks in a weak set. Up to twice `SAMPLE` tasks it is walked: an exact
   count. Beyond, its length (O(1)) is multiplied by the share of pending tasks of this loop among
   `SAMPLE` of its members.
 - CPython 3.14 and later keep them in C lists without a length, but every task holds a reference
@@ -41,6 +41,8 @@ __all__ = ["CLUMP", "MOST", "SAMPLE", "Listed", "TaskCount", "TaskLister", "task
 
 # Tasks looked at in one go: 0.2 ms on 3.11 to 3.13.
 SAMPLE: Final = 1500
+# Up to so many all of them: a few that ended and are still held would count as pending otherwise.
+_EXACT: Final = 2 * SAMPLE
 # all_tasks() is C on 3.14+: 0.1 µs a task, so this many cost 0.5 ms.
 _EXACT_IN_C: Final = 4000
 # Where nothing cheap exists: at most this share of the time goes into counting.
@@ -107,7 +109,8 @@ class _ByWeakSet:
         for _ in range(_RETRIES):
             try:
                 # One C call under the GIL: no task can come or go while it runs.
-                sample = list(islice(references, SAMPLE))
+                size = _EXACT if len(references) <= _EXACT else SAMPLE
+                sample = list(islice(references, size))
                 eager = list(islice(self._eager, SAMPLE))
                 break
             except RuntimeError:
