@@ -22,6 +22,7 @@ from loopwatch.model import Location
 from loopwatch.probes.awaits import code_of, foreign_name, frame_of, has_begun, step
 from loopwatch.probes.stacks import WRAPPERS, FrameNamer, Position, wrapped
 from loopwatch.probes.task_sites import site_of
+from loopwatch.probes.tasks import is_done, loop_of
 
 if TYPE_CHECKING:
     import weakref
@@ -45,9 +46,7 @@ _KEPT: Final = 4
 _STRIDE: Final = 16
 _LONGEST_NAME: Final = 200
 
-# The methods of the C type, whatever a subclass of the host makes of them.
-_is_done: Final[Any] = asyncio.Task.done
-_loop_of: Final[Any] = asyncio.Task.get_loop
+# As `is_done`: of the C type, whatever a subclass of the host makes of it.
 _coro_of: Final[Any] = asyncio.Task.get_coro
 
 
@@ -113,7 +112,7 @@ class TaskReader:
         no coroutine can lose its last reference here.
         """
         try:
-            if _is_done(task) or _loop_of(task) is not self.loop:
+            if is_done(task) or loop_of(task) is not self.loop:
                 return None
             coro = _coro_of(task)
         except TypeError:

@@ -37,7 +37,17 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
-__all__ = ["CLUMP", "MOST", "SAMPLE", "Listed", "TaskCount", "TaskLister", "task_counter"]
+__all__ = [
+    "CLUMP",
+    "MOST",
+    "SAMPLE",
+    "Listed",
+    "TaskCount",
+    "TaskLister",
+    "is_done",
+    "loop_of",
+    "task_counter",
+]
 
 # Tasks looked at in one go: 0.2 ms on 3.11 to 3.13.
 SAMPLE: Final = 1500
@@ -63,8 +73,8 @@ _LISTING_NS: Final = 250
 
 
 # The methods of the C type, whatever a subclass of the host makes of them.
-_is_done: Final[Any] = asyncio.Task.done
-_loop_of: Final[Any] = asyncio.Task.get_loop
+is_done: Final[Any] = asyncio.Task.done
+loop_of: Final[Any] = asyncio.Task.get_loop
 
 
 class TaskCount(NamedTuple):
@@ -83,12 +93,16 @@ def task_counter(loop: AbstractEventLoop, own: set[Any] | None = None) -> Callab
         return _Rarely(loop).count
     if sys.version_info >= (3, 14):
         return _ByTypeReferences(loop).count
-    known = getattr(asyncio.tasks, "_scheduled_tasks", None)
-    if known is None:
-        known = getattr(asyncio.tasks, "_all_tasks", None)
+    known = _tasks_of_process()
     if known is None or not hasattr(known, "data"):
         return _Rarely(loop).count
     return _ByWeakSet(loop, known.data, own).count
+
+
+def _tasks_of_process() -> Any:
+    """Return the weak set of tasks, under the name it has here; `None` if it has none."""
+    known = getattr(asyncio.tasks, "_scheduled_tasks", None)
+    return getattr(asyncio.tasks, "_all_tasks", None) if known is None else known
 
 
 class _ByWeakSet:
@@ -131,7 +145,7 @@ class _ByWeakSet:
     def _is_mine(self, task: Any) -> bool:
         try:
             # The methods of the C type: a class of the host's may have code of its own there.
-            return not _is_done(task) and _loop_of(task) is self._loop
+            return not is_done(task) and loop_of(task) is self._loop
         except TypeError:
             return False  # gone, or a task class that is not made from asyncio's
 
@@ -193,9 +207,7 @@ class TaskLister:
         self._loop = loop
         self._own = own
         self._listing_ns: float = _LISTING_NS
-        known = getattr(asyncio.tasks, "_scheduled_tasks", None)
-        if known is None:
-            known = getattr(asyncio.tasks, "_all_tasks", None)
+        known = _tasks_of_process()
         # From 3.14 on the weak set has only tasks of other classes.
         old = sys.version_info < (3, 14) and hasattr(known, "data")
         self._known: set[Any] | None = known.data if known is not None and old else None
